@@ -1,0 +1,191 @@
+"""Options of plugins: frozen dataclasses whose fields carry help and unit, used alike for TOML, URL query and listings.
+
+A field is an ``int``, ``float``, ``bool`` or ``str``, or one of them ``| None``. Unknown names, wrong types and values
+out of range are refused with the dotted path of the option and the nearest name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from lambdaml_core.errors import OptionError
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    unit: str = "",
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """A dataclass field with what users need to know about it.
+
+    Args:
+        default: the default; left out, the option must be given.
+        help: one line.
+        unit: unit of the number, such as ``s`` or ``bytes``.
+        minimum, above, maximum: bounds; ``above`` is exclusive.
+        choices: the words allowed.
+    """
+    metadata = {"help": help, "unit": unit, "minimum": minimum, "above": above, "maximum": maximum, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """For a plugin that has none."""
+
+
+class OptionInfo(NamedTuple):
+    """One option as shown by ``lambdaml plugins show``. ``default`` is None where ``required``."""
+
+    name: str
+    type: str
+    default: Any
+    required: bool
+    unit: str
+    help: str
+
+
+def describe(cls: type) -> list[OptionInfo]:
+    """The options of a dataclass, in order."""
+    hints = typing.get_type_hints(cls)
+    rows = []
+    for field in _fields(cls):
+        required = field.default is dataclasses.MISSING
+        rows.append(
+            OptionInfo(
+                field.name,
+                _type_name(hints[field.name]),
+                None if required else field.default,
+                required,
+                field.metadata.get("unit", ""),
+                field.metadata.get("help", ""),
+            )
+        )
+    return rows
+
+
+def parse(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
+    """Build a frozen options dataclass from a mapping, checking every name, type and bound.
+
+    Args:
+        values: from TOML, JSON or keywords (typed) or from a URL query (strings, which are converted).
+        where: dotted path put before names in messages, such as ``optimizer``.
+
+    Raises:
+        OptionError: names the path; the hint has the nearest name or the allowed values.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in _fields(cls)}
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        path = join_path(where, name)
+        if name not in fields:
+            raise OptionError(f"unknown option {path}", hint=nearest(name, fields))
+        given[name] = _convert(path, hints[name], value)
+        _check_bounds(path, given[name], fields[name].metadata)
+    for name, field in fields.items():
+        if name not in given and field.default is dataclasses.MISSING:
+            raise OptionError(f"option {join_path(where, name)} must be given", hint=field.metadata.get("help"))
+    return cls(**given)
+
+
+def join_path(where: str, name: str) -> str:
+    """``where.name``, or ``name`` at the top."""
+    return f"{where}.{name}" if where else name
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: the nearest one, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return "known: " + ", ".join(names) if names else "there are none"
+
+
+def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
+    if not dataclasses.is_dataclass(cls):
+        raise TypeError(f"options must be a dataclass, not {cls!r}")
+    return dataclasses.fields(cls)
+
+
+def _type_name(hint: Any) -> str:
+    return " | ".join("none" if t is type(None) else t.__name__ for t in _alternatives(hint))
+
+
+def _alternatives(hint: Any) -> tuple[type, ...]:
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _convert(path: str, hint: Any, value: Any) -> Any:
+    kinds = _alternatives(hint)
+    if value is None and type(None) in kinds:
+        return None
+    for kind in kinds:
+        if kind is not type(None):
+            converted = _CONVERT[kind](value)
+            if converted is not None:
+                return converted
+    raise OptionError(f"option {path} must be {_type_name(hint)}, not {value!r}")
+
+
+def _to_bool(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(value.lower())
+    return value if isinstance(value, bool) else None
+
+
+def _to_int(value: Any) -> int | None:
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _to_float(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _to_str(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+_CONVERT: dict[type, Callable[[Any], Any]] = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}
+
+
+def _check_bounds(path: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    choices = metadata.get("choices")
+    if choices is not None and value is not None and value not in choices:
+        raise OptionError(f"option {path} cannot be {value!r}", hint=nearest(str(value), choices))
+    if value is None or isinstance(value, str | bool):
+        return
+    minimum, above, maximum = (metadata.get(k) for k in ("minimum", "above", "maximum"))
+    if minimum is not None and value < minimum:
+        raise OptionError(f"option {path} must be at least {minimum}, not {value}")
+    if above is not None and value <= above:
+        raise OptionError(f"option {path} must be above {above}, not {value}")
+    if maximum is not None and value > maximum:
+        raise OptionError(f"option {path} must be at most {maximum}, not {value}")

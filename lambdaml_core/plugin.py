@@ -1,0 +1,132 @@
+"""The built-in plugins, provided through the same hooks and written the same way as anybody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lambdaml_core.hookspecs import hookimpl
+from lambdaml_core.options import option
+from lambdaml_core.specs import (
+    CommunicatorSpec,
+    DataFormatSpec,
+    ModelSpec,
+    OptimizerSpec,
+    ProviderSpec,
+    StorageSpec,
+)
+
+LAMBDAML_API = 0
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """Options of ``file://``."""
+
+    recycle: bool = option(True, help="keep the memory of deleted values for new ones")
+    recycle_bytes: int = option(512 << 20, help="most memory kept for new values", unit="bytes", minimum=0)
+
+
+@dataclass(frozen=True)
+class LogisticRegressionOptions:
+    """Options of ``logistic_regression``."""
+
+    bias: bool = option(True, help="train an intercept; it is never penalised")
+
+
+@dataclass(frozen=True)
+class GASGDOptions:
+    """Options of ``ga_sgd``."""
+
+    learning_rate: float = option(0.1, help="step size at the first round", above=0)
+    schedule: str = option(
+        "constant", help="how the step size changes with the round", choices=("constant", "inverse_sqrt")
+    )
+    momentum: float = option(0.0, help="share of the last step that is kept", minimum=0, maximum=0.9999)
+    l2: float = option(0.0, help="weight of (l2/2) ||w||^2, the bias left out", minimum=0)
+
+
+@dataclass(frozen=True)
+class LibsvmOptions:
+    """Options of ``libsvm``."""
+
+    layout: str = option(
+        "auto",
+        help="keep rows dense or sparse; auto keeps them dense where half of the values are there",
+        choices=("auto", "dense", "sparse"),
+    )
+    features: int | None = option(None, help="number of columns; left out, the largest index found", minimum=1)
+
+
+@hookimpl
+def lambdaml_storages() -> Iterator[StorageSpec]:
+    yield StorageSpec(
+        name="memory",
+        schemes=("memory",),
+        factory="lambdaml_core.storage.memory:MemoryStorage",
+        summary="values in this process, for threads: tests and notebooks",
+    )
+    yield StorageSpec(
+        name="file",
+        schemes=("file",),
+        factory="lambdaml_core.storage.file:FileStorage",
+        options=FileOptions,
+        summary="files on one machine: a durable store on disk, a fast channel on tmpfs",
+    )
+
+
+@hookimpl
+def lambdaml_communicators() -> Iterator[CommunicatorSpec]:
+    yield CommunicatorSpec(
+        name="aggregate",
+        factory="lambdaml_core.comm.patterns:aggregate",
+        summary="K ranks each fold a share of the message: 1 is AllReduce by a leader, all is ScatterReduce",
+    )
+
+
+@hookimpl
+def lambdaml_optimizers() -> Iterator[OptimizerSpec]:
+    yield OptimizerSpec(
+        name="ga_sgd",
+        factory="lambdaml_core.optim.ga_sgd:GASGD",
+        options=GASGDOptions,
+        summary="gradient averaging: every mini-batch's gradient is summed over all workers",
+        aliases=("grad_avg",),
+    )
+
+
+@hookimpl
+def lambdaml_providers() -> Iterator[ProviderSpec]:
+    yield ProviderSpec(
+        name="local",
+        factory="lambdaml_core.provider.local:LocalProvider",
+        summary="a fresh Python process per worker on this machine, as a function would be",
+    )
+    yield ProviderSpec(
+        name="inline",
+        factory="lambdaml_core.provider.inline:InlineProvider",
+        summary="a thread per worker in this process: notebooks and tests",
+    )
+
+
+@hookimpl
+def lambdaml_models() -> Iterator[ModelSpec]:
+    yield ModelSpec(
+        name="logistic_regression",
+        factory="lambdaml_core.models.logistic:LogisticRegression",
+        options=LogisticRegressionOptions,
+        summary="binary logistic regression, dense or sparse",
+        aliases=("lr", "sparse_lr"),
+    )
+
+
+@hookimpl
+def lambdaml_data_formats() -> Iterator[DataFormatSpec]:
+    yield DataFormatSpec(
+        name="libsvm",
+        factory="lambdaml_core.data.libsvm:Libsvm",
+        options=LibsvmOptions,
+        summary="LIBSVM text, plain or gzip",
+        aliases=("dense_libsvm", "sparse_libsvm"),
+        suffixes=(".libsvm", ".svm", ".svmlight", ".libsvm.gz", ".svm.gz", ".svmlight.gz"),
+    )

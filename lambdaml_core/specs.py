@@ -1,0 +1,149 @@
+"""The typed records that plugins return from their hooks. Importing this imports nothing heavy.
+
+An implementation is named by a lazy ``"module:Class"`` string, so that listing plugins imports none of them. What a
+worker gets in its job specification is a :class:`Reference`, which needs no plugin manager to be built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from lambdaml_core.errors import PluginBroken
+from lambdaml_core.options import NoOptions, parse
+
+Kind = Literal["storage", "communicator", "optimizer", "provider", "model", "data_format"]
+
+LAMBDAML_API = 0
+"""Version of the plugin API; a plugin states the one it was written for. 0 = provisional."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginSpec:
+    """What all records have in common.
+
+    Attributes:
+        name: the word that chooses it in a job.
+        factory: ``"module:Class"``, imported when used.
+        options: a frozen dataclass whose fields are made by :func:`lambdaml_core.options.option`.
+        summary: one line for listings.
+        aliases: other words for it.
+    """
+
+    kind: ClassVar[Kind]
+    name: str
+    factory: str
+    options: type = NoOptions
+    summary: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageSpec(PluginSpec):
+    """A storage; ``factory(url, options)``, contract :class:`lambdaml_core.storage.base.Storage`.
+
+    Attributes:
+        schemes: URL schemes it serves; the name is one of them.
+    """
+
+    kind = "storage"
+    schemes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommunicatorSpec(PluginSpec):
+    """A communication pattern; ``factory`` names a function, contract :data:`lambdaml_core.comm.base.Pattern`."""
+
+    kind = "communicator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec(PluginSpec):
+    """An optimizer; ``factory(options)``, contract :class:`lambdaml_core.optim.base.Optimizer`."""
+
+    kind = "optimizer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSpec(PluginSpec):
+    """A provider; ``factory(options)``, contract :class:`lambdaml_core.provider.base.Provider`."""
+
+    kind = "provider"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(PluginSpec):
+    """A model; ``factory(options)``, contract :class:`lambdaml_core.models.base.Model`."""
+
+    kind = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFormatSpec(PluginSpec):
+    """A data format; ``factory(options)``, contract :class:`lambdaml_core.data.formats.DataFormat`.
+
+    Attributes:
+        suffixes: endings of file names that it is the default for, such as ``.libsvm``.
+    """
+
+    kind = "data_format"
+    suffixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A resolved choice of a plugin as it travels in a job specification: JSON, no plugin manager needed.
+
+    Attributes:
+        kind, name: what was chosen.
+        factory: ``"module:Class"``.
+        options: ``"module:Class"`` of the options dataclass.
+        values: options by name, checked.
+    """
+
+    kind: str
+    name: str
+    factory: str
+    options: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: PluginSpec, values: Mapping[str, Any], *, where: str = "") -> Reference:
+        """Check ``values`` against the record's options and refer to it.
+
+        Raises:
+            OptionError: an option is unknown, of the wrong type or out of range.
+        """
+        checked = dataclasses.asdict(parse(spec.options, values, where=where or spec.kind))
+        options = f"{spec.options.__module__}:{spec.options.__qualname__}"
+        return cls(spec.kind, spec.name, spec.factory, options, checked)
+
+    def load(self) -> Any:
+        """Import what ``factory`` names.
+
+        Raises:
+            PluginBroken: it cannot be imported.
+        """
+        return _load(self, self.factory)
+
+    def build(self, *args: Any) -> Any:
+        """``factory(*args, options)``.
+
+        Raises:
+            PluginBroken: factory or options cannot be imported.
+        """
+        return self.load()(*args, parse(_load(self, self.options), self.values, where=self.kind))
+
+
+def _load(ref: Reference, path: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as e:
+        raise PluginBroken(
+            f"the {ref.kind} {ref.name} cannot be imported: {type(e).__name__}: {e}",
+            hint="install the plugin, and what it needs, where the workers run",
+        ) from e
