@@ -1,4 +1,4 @@
-"""Layers: storages made of storages. :class:`Complete` goes at the bottom, so that all others see one full interface."""
+"""Layers: storages made of storages. :class:`Complete` is at the bottom: all others see one full interface."""
 
 from __future__ import annotations
 
