@@ -1,0 +1,303 @@
+"""The job: what to train, on what, how and where. TOML and keyword arguments have one structure, checked whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lambdaml_core.errors import JobError
+from lambdaml_core.options import join_path, nearest, option, parse
+from lambdaml_core.registry import default_registry
+from lambdaml_core.specs import Kind, Reference
+from lambdaml_core.storage.url import StorageURL
+
+__all__ = ["DataSource", "Job", "default_store", "job_template", "storage_url"]
+
+_AGGREGATOR_WORDS = {
+    "allreduce": "1",
+    "reduce": "1",
+    "scatter-reduce": "all",
+    "scatter_reduce": "all",
+    "reduce_scatter": "all",
+}
+_FORMAT_WORDS = {"dense_libsvm": {"layout": "dense"}, "sparse_libsvm": {"layout": "sparse"}}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+_SECRET = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
+_FROM_ENVIRONMENT = re.compile(r"\{env:[A-Za-z_][A-Za-z0-9_]*\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """The table ``[data]`` of a job.
+
+    Attributes:
+        source: an absolute path of a file to partition, the storage URL of a partition that exists, or None where
+            arrays are given from Python.
+        format: how the file is read; None = by the ending of its name.
+        shards: files that a partition made for this run is cut into; None = one per worker.
+        validation: share of the rows kept for validation, of a partition made for this run.
+        features: columns the data must have; None = whatever it has.
+    """
+
+    source: str | None = option(None, help="file to partition, or directory or URL of a partition that exists")
+    format: Reference | None = None
+    shards: int | None = option(None, help="files of the partition made for this run; default: workers", minimum=1)
+    validation: float = option(0.2, help="share of the rows kept for validation", minimum=0, maximum=0.9)
+    features: int | None = option(None, help="columns the data must have; default: whatever it has", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """The keys at the top of a job."""
+
+    name: str | None = option(None, help="a word for listings; part of the run's name")
+    seed: int = option(0, help="all randomness comes from it", minimum=0, maximum=2**63 - 1)
+    workers: int = option(4, help="number of workers", minimum=1, maximum=10_000)
+    batch_size: int = option(1000, help="rows of a mini-batch, over all workers together", unit="rows", minimum=1)
+    epochs: int | None = option(None, help="passes over the data; default: 10 if rounds is not given", minimum=1)
+    rounds: int | None = option(None, help="mini-batches; whichever of epochs and rounds ends first counts", minimum=1)
+    aggregators: int = option(1, help='ranks that fold: 1 = AllReduce by a leader, "all" = ScatterReduce', minimum=1)
+    store: str = option("", help="URL of the durable place for runs; default: LAMBDAML_STORE, else the data home")
+    channel: str | None = option(None, help="URL where collectives exchange; default: chosen by provider")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(_Settings):
+    """A job that has been checked: names are resolved, options typed, paths absolute, words of the paper replaced.
+
+    ``epochs`` and ``rounds`` are never both None, ``store`` is a URL, and ``aggregators`` is a number up to
+    ``workers``. No URL holds a literal secret.
+    """
+
+    data: DataSource = DataSource()
+    model: Reference
+    optimizer: Reference
+    provider: Reference
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], *, base: Path | None = None) -> Job:
+        """Check a job given as nested mappings.
+
+        Args:
+            values: the structure of the TOML file. A table with a ``name`` may be given as the name alone.
+            base: directory that relative paths start from; default: the current one.
+
+        Raises:
+            JobError, OptionError: a key is unknown, of the wrong type or out of range; the message has its dotted path.
+            PluginError: a model, optimizer, provider or format cannot be found.
+            URLError: the store or the channel is no storage URL.
+        """
+        base = base or Path.cwd()
+        tables = {k: values.get(k) for k in ("data", "model", "optimizer", "provider")}
+        top = {k: v for k, v in values.items() if k not in tables and v is not None}
+        known = {f.name for f in dataclasses.fields(cls)}
+        for key in values:
+            if key not in known:
+                raise JobError(f"unknown key {key} in the job", hint=nearest(key, known))
+        if "aggregators" in top:
+            top["aggregators"] = _aggregators(top["aggregators"], top.get("workers", _Settings.workers))
+        settings = vars(parse(_Settings, top))
+        _check_settings(settings)
+        if settings["epochs"] is None and settings["rounds"] is None:
+            settings["epochs"] = 10
+        settings["store"] = storage_url(settings["store"] or default_store(), "store", base)
+        if settings["channel"] is not None:
+            settings["channel"] = storage_url(settings["channel"], "channel", base)
+        return cls(
+            **settings,
+            data=_data(tables["data"], base),
+            model=_choice("model", tables["model"], "logistic_regression"),
+            optimizer=_choice("optimizer", tables["optimizer"], "ga_sgd"),
+            provider=_choice("provider", tables["provider"], "local"),
+        )
+
+    @classmethod
+    def from_toml(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Job:
+        """Read and check a job file; relative paths in it start from its directory.
+
+        Args:
+            overrides: keys of the top level that replace those of the file; paths in them start from the current
+                directory.
+
+        Raises:
+            JobError: the file is missing, unreadable or no TOML; and as :meth:`from_mapping`.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as e:
+            raise JobError(
+                f"the job {path} cannot be read: {e.strerror}", hint="lambdaml train --template prints one to start from"
+            ) from e
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise JobError(f"{path} is not TOML: {e}", hint="lambdaml train --template prints an example") from e
+        replaced = {k: _absolute(k, v) for k, v in (overrides or {}).items()}
+        return cls.from_mapping({**values, **replaced}, base=path.resolve().parent)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The job as JSON; :meth:`from_mapping` takes it back."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(_Settings)}
+        for name in ("model", "optimizer", "provider"):
+            values[name] = _flat(getattr(self, name))
+        data = {f.name: getattr(self.data, f.name) for f in dataclasses.fields(DataSource)}
+        values["data"] = data | {"format": self.data.format and _flat(self.data.format)}
+        return values
+
+
+def default_store() -> str:
+    """``LAMBDAML_STORE``, or a directory in the user's data home."""
+    home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return os.environ.get("LAMBDAML_STORE") or str(Path(home) / "lambdaml")
+
+
+def storage_url(text: str, where: str, base: Path | None = None) -> str:
+    """A storage URL as it goes into a job: checked, without a literal secret; a plain path becomes a ``file://`` URL.
+
+    Args:
+        where: the key it was given for, named in messages.
+        base: directory that a relative path starts from; default: the current one.
+
+    Raises:
+        URLError: not a URL.
+        JobError: it holds a password; the hint says how to give it instead.
+    """
+    if "://" not in text:
+        return StorageURL("file", path=os.path.normpath((base or Path.cwd()) / Path(text).expanduser())).text()
+    url = StorageURL.parse(text)
+    secrets = [url.password, *(v for k, v in url.query.items() if _SECRET.search(k))]
+    if any(secret and not _FROM_ENVIRONMENT.fullmatch(secret) for secret in secrets):
+        raise JobError(
+            f"the URL of {where} holds a password: {url}",
+            hint="put it in an environment variable and write {env:NAME} in its place",
+        )
+    return url.text()
+
+
+def _aggregators(value: Any, workers: Any) -> Any:
+    """A number for the words; what is no word is left to the check of types."""
+    word = _AGGREGATOR_WORDS.get(value, value) if isinstance(value, str) else value
+    if word == "auto":
+        raise JobError("aggregators = auto is not there yet", hint="give a number from 1 to workers, or all")
+    if word == "all":
+        return workers
+    if isinstance(word, str) and not word.isdecimal():
+        raise JobError(f"aggregators cannot be {value!r}", hint="give a number from 1 to workers, or all")
+    return word
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    if settings["name"] is not None and not _NAME.fullmatch(settings["name"]):
+        raise JobError(f"name cannot be {settings['name']!r}", hint="up to 40 letters, digits, - and _")
+    if settings["aggregators"] > settings["workers"]:
+        raise JobError(
+            f"aggregators = {settings['aggregators']} is more than workers = {settings['workers']}",
+            hint="give a number from 1 to workers, or all",
+        )
+
+
+def _table(where: str, value: Any, word: str) -> dict[str, Any]:
+    """A table, from a mapping or from the one word that a string is short for."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return {k: v for k, v in value.items() if v is not None}
+    if isinstance(value, str | os.PathLike):
+        return {word: os.fspath(value)}
+    raise JobError(f"{where} must be a table or the {word} alone, not {value!r}")
+
+
+def _choice(kind: Kind, value: Any, default: str | None = None, *, where: str = "") -> Reference:
+    """A plugin by name, with its options."""
+    where = where or kind
+    table = _table(where, value, "name")
+    name = table.pop("name", default)
+    if not isinstance(name, str):
+        raise JobError(f"{join_path(where, 'name')} must be given as a word")
+    return default_registry().resolve(kind, name, table, where=where)
+
+
+def _data(value: Any, base: Path) -> DataSource:
+    table = _table("data", value, "source")
+    form = table.pop("format", None)
+    known = {f.name for f in dataclasses.fields(DataSource)}
+    for key in table:
+        if key not in known:
+            raise JobError(f"unknown key data.{key} in the job", hint=nearest(key, known))
+    if table.get("source") is not None:
+        table["source"] = _source(os.fspath(table["source"]), base)
+    source = parse(DataSource, table, where="data")
+    return source if form is None else dataclasses.replace(source, format=_format(form))
+
+
+def _format(value: Any) -> Reference:
+    table = _table("data.format", value, "name")
+    return _choice("data_format", _FORMAT_WORDS.get(table.get("name", ""), {}) | table, where="data.format")
+
+
+def _source(text: str, base: Path) -> str:
+    """An absolute path, or the URL of a partition: a directory is one on this machine."""
+    if "://" in text:
+        return storage_url(text, "data.source")
+    path = os.path.normpath(base / Path(text).expanduser())
+    return storage_url(path, "data.source") if Path(path).is_dir() else path
+
+
+def _absolute(key: str, value: Any) -> Any:
+    """Paths among the overrides, which start from the current directory and not from the file's."""
+    if key in ("store", "channel") and isinstance(value, str):
+        return storage_url(value, key)
+    if key == "data" and value is not None:
+        table = _table("data", value, "source")
+        return table | ({"source": _source(os.fspath(table["source"]), Path.cwd())} if "source" in table else {})
+    return value
+
+
+def _flat(ref: Reference) -> dict[str, Any]:
+    return {"name": ref.name, **ref.values}
+
+
+def job_template() -> str:
+    """A job file with every key, its default and its meaning."""
+    return _TEMPLATE
+
+
+_TEMPLATE = """\
+# A training job: lambdaml train job.toml
+# Relative paths start from the directory of this file. A key that is left out has the value shown.
+
+# name = "income"           # a word for listings
+seed = 0                    # all randomness comes from it
+workers = 4
+batch_size = 1000           # rows of a mini-batch, over all workers together
+epochs = 10                 # passes over the data
+# rounds = 900              # or mini-batches; whichever of the two ends first counts
+aggregators = 1             # ranks that fold: 1 = AllReduce by a leader, "all" = ScatterReduce, or a number between
+# store = "file:///data/lambdaml"             # durable: runs, data, models; a path is short for file://
+# channel = "redis://:{env:REDIS_PASSWORD}@cache:6379"   # hot: what workers exchange; secrets as {env:NAME} only
+
+[data]
+source = "train.libsvm"     # a file to partition, or directory or URL of a partition that exists
+# format = "libsvm"         # by the ending of the file's name; options: format = { name = "libsvm", layout = "sparse" }
+# shards = 4                # files of the partition; one per worker
+validation = 0.2            # share of the rows kept for validation
+# features = 28             # columns the data must have; whatever it has
+
+[model]                     # lambdaml plugins show logistic_regression
+name = "logistic_regression"
+bias = true
+
+[optimizer]                 # lambdaml plugins show ga_sgd
+name = "ga_sgd"
+learning_rate = 0.1
+schedule = "constant"       # or "inverse_sqrt"
+momentum = 0.0
+l2 = 0.0
+
+[provider]
+name = "local"              # a fresh process per worker; "inline" runs threads
+"""
