@@ -17,6 +17,7 @@ __all__ = [
     "KeyNotFound",
     "LambdaMLError",
     "MismatchedMessage",
+    "ModelError",
     "NotSupported",
     "OptionError",
     "OutputExists",
@@ -95,6 +96,12 @@ class DataError(UsageError):
     """Training data that is malformed; the message names the file and the line where there is one."""
 
     code = "data"
+
+
+class ModelError(UsageError):
+    """A saved model that cannot be used: missing, damaged, or of another format."""
+
+    code = "model"
 
 
 class OutputExists(UsageError):

@@ -202,7 +202,7 @@ class SavedModel:
         Raises:
             DataError: not two-dimensional, other features than the model's, NaN or infinite.
         """
-        p: NDArray[Any] = self._built().predict(self.params, self._batch(x))
+        p = self._built().predict(self.params, self._batch(x))
         return np.stack([1 - p, p], axis=1) if p.ndim == 1 else p
 
     def predict(self, x: ArrayLike | Any) -> NDArray[Any]:
@@ -210,7 +210,8 @@ class SavedModel:
 
         Args, Raises: as :meth:`predict_proba`.
         """
-        return np.asarray(self.labels)[np.argmax(self.predict_proba(x), axis=1)]
+        labels: NDArray[Any] = np.asarray(self.labels)
+        return labels[np.argmax(self.predict_proba(x), axis=1)]
 
     def evaluate(self, x: ArrayLike | Any, y: ArrayLike) -> Mapping[str, float]:
         """Figures on these rows, such as ``loss``, ``accuracy``, ``auc`` and ``baseline_accuracy``.
