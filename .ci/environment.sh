@@ -1,0 +1,64 @@
+# Sourced by examples/quickstart, tests/run and .ci/run: each works in a virtual environment of its own, made here.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+unset PYTHONPATH PYTHONHOME  # another project's packages must not leak in
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+
+fail() {
+    printf '%s: %s\n' "$(basename "$0")" "$1" >&2
+    exit 1
+}
+
+# The first Python of at least 3.11 that can make virtual environments; PYTHON=... comes before all others.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3; do
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# Debian ships Python without the means to make virtual environments; the package python3-venv brings both.
+install_python() {
+    command -v apt-get >/dev/null || return 1
+    local as_root=()
+    if [[ $(id -u) != 0 ]]; then
+        command -v sudo >/dev/null || return 1
+        as_root=(sudo)
+    fi
+    echo "installing python3-venv with apt-get" >&2
+    "${as_root[@]}" apt-get update -qq >&2 &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >&2
+}
+
+# make_environment NAME INSTALL FILE...: .venv/NAME in which the function INSTALL has run, given its Python. It is
+# reused as long as the FILEs (folders: everything in them), the interpreter and the checkout's place are the same.
+make_environment() {
+    local name=$1 install=$2 python stamp environment
+    shift 2
+    python=$(find_python) || { install_python && python=$(find_python); } ||
+        fail "needs Python 3.11 or newer with the venv module; install it (Debian: apt-get install python3-venv) or set PYTHON"
+    environment=$root/.venv/$name
+    stamp=$(
+        cd "$root" || exit
+        pwd
+        "$python" -c 'import sys; print(sys.executable, sys.version)'
+        find "$@" .ci/environment.sh -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    )
+    [[ -f $environment/stamp && $(<"$environment/stamp") == "$stamp" ]] && return
+    echo "making the environment .venv/$name (once; takes a minute or two)" >&2
+    "$python" -m venv --clear "$environment" || fail "cannot make the virtual environment $environment"
+    "$install" "$environment/bin/python" >&2 || fail "cannot install what is needed into $environment (see above)"
+    printf '%s\n' "$stamp" >"$environment/stamp"
+}
+
+# .venv/tests has the checkout in place of an installed package, what tests and checks need, and the references that
+# results are compared with. torch goes first and alone, so that nothing that depends on it chooses another build.
+install_tests() {
+    "$1" -m pip install --quiet torch==2.13.0 && "$1" -m pip install --quiet --editable "$root[dev]"
+}
+
+make_tests_environment() { make_environment tests install_tests pyproject.toml lambdaml_core/__init__.py; }
