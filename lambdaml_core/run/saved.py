@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lambdaml_core.data.base import Batch
-from lambdaml_core.errors import DataError, ModelError, OutputExists, StorageDenied, StorageFull
+from lambdaml_core.errors import DataError, KeyNotFound, ModelError, OutputExists, StorageDenied, StorageFull
 from lambdaml_core.models.base import Model
 from lambdaml_core.specs import Reference
+from lambdaml_core.storage import open_storage
 
 __all__ = ["DESCRIPTION", "WEIGHTS", "Label", "SavedModel", "decode", "encode", "load", "save_files"]
 
@@ -100,24 +101,30 @@ def save_files(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path
 
 
 def load(path: str | os.PathLike[str]) -> SavedModel:
-    """Load a model from the directory that it was saved to.
+    """Load a model from the directory that it was saved to, or from the URL of a run's model.
 
     Raises:
         ModelError: nothing there, not a model, damaged, or made by another version.
         PluginError: the plugin that provides the model is not installed.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ModelError(f"there is no model at {folder}", hint="give the directory that has model.json in it")
+    where = os.fspath(path)
+    read = _reader(where)
     files = {}
     for name in (DESCRIPTION, WEIGHTS):
         try:
-            files[name] = (folder / name).read_bytes()
-        except FileNotFoundError as e:
-            raise ModelError(f"{folder} is not a complete model: {name} is missing", hint=_AGAIN) from e
+            files[name] = read(name)
+        except (FileNotFoundError, NotADirectoryError, KeyNotFound) as e:
+            raise ModelError(f"there is no model at {where}: {name} is missing", hint=_AGAIN) from e
         except OSError as e:
-            raise ModelError(f"{folder / name} cannot be read: {e.strerror}") from e
-    return decode(files, where=str(folder))
+            raise ModelError(f"{where}: {name} cannot be read: {e.strerror}") from e
+    return decode(files, where=where)
+
+
+def _reader(where: str) -> Callable[[str], bytes]:
+    if "://" not in where:
+        return lambda name: (Path(where) / name).read_bytes()
+    storage = open_storage(where)
+    return lambda name: bytes(storage.get(name))
 
 
 def decode(files: Mapping[str, bytes], *, where: str = "the model") -> SavedModel:
@@ -146,7 +153,7 @@ def decode(files: Mapping[str, bytes], *, where: str = "the model") -> SavedMode
     return SavedModel(_params(files[WEIGHTS], where), reference, features, labels, preprocessing, metrics)
 
 
-_AGAIN = "copy or save the model again"
+_AGAIN = "give the directory of a model, or copy or save the model again"
 _NEWER = "install a newer lambdaml"
 
 
@@ -210,8 +217,8 @@ class SavedModel:
 
         Args, Raises: as :meth:`predict_proba`.
         """
-        labels: NDArray[Any] = np.asarray(self.labels)
-        return labels[np.argmax(self.predict_proba(x), axis=1)]
+        classes: NDArray[np.intp] = np.argmax(self.predict_proba(x), axis=1)
+        return np.asarray(self.labels)[classes]
 
     def evaluate(self, x: ArrayLike | Any, y: ArrayLike) -> Mapping[str, float]:
         """Figures on these rows, such as ``loss``, ``accuracy``, ``auc`` and ``baseline_accuracy``.
