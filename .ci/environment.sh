@@ -55,10 +55,30 @@ make_environment() {
     printf '%s\n' "$stamp" >"$environment/stamp"
 }
 
-# .venv/tests has the checkout in place of an installed package, what tests and checks need, and the references that
+# The core and every plugin.
+projects=("$root")
+for project in "$root"/plugins/*; do
+    if [[ -f $project/pyproject.toml ]]; then
+        projects+=("$project")
+    fi
+done
+
+# .venv/tests has the checkout in place of installed packages, what tests and checks need, and the references that
 # results are compared with. torch goes first and alone, so that nothing that depends on it chooses another build.
 install_tests() {
-    "$1" -m pip install --quiet torch==2.13.0 && "$1" -m pip install --quiet --editable "$root[dev]"
+    local editable=("${projects[@]/#/--editable=}")
+    editable[0]+="[dev]"
+    "$1" -m pip install --quiet torch==2.13.0 && "$1" -m pip install --quiet "${editable[@]}"
 }
 
-make_tests_environment() { make_environment tests install_tests pyproject.toml lambdaml_core/__init__.py; }
+make_tests_environment() {
+    make_environment tests install_tests lambdaml_core/__init__.py "${projects[@]/%//pyproject.toml}"
+}
+
+# build_wheels PYTHON FOLDER: source archive and wheel of the core and every plugin, each wheel made from the archive.
+build_wheels() {
+    local project
+    for project in "${projects[@]}"; do
+        "$1" -m build --no-isolation --outdir "$2" "$project" || return
+    done
+}
