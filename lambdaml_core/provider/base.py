@@ -11,6 +11,8 @@ class WorkerRef(NamedTuple):
 
     Attributes:
         store: URL of the store, secrets written ``{env:NAME}``.
+        storage: the plugin that serves it, a :class:`~lambdaml_core.specs.Reference` as JSON: what a worker needs
+            before it can read anything.
         run: name of the run.
         rank: which worker.
         attempt: which process of that rank.
@@ -18,6 +20,7 @@ class WorkerRef(NamedTuple):
     """
 
     store: str
+    storage: Mapping[str, Any]
     run: str
     rank: int
     attempt: int
@@ -38,7 +41,14 @@ class Provider(Protocol):
     """Built as ``factory(options)``."""
 
     def plan(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What would be made: resources, permissions, dollars. Makes no remote call and nothing else."""
+        """What would be made: resources, permissions, dollars. Makes no remote call and nothing else.
+
+        Args:
+            job: the job as JSON, and ``entry``, the ``"module:function"`` that a worker runs.
+
+        Returns:
+            JSON; ``scope`` is how far storage must reach for these workers to meet, by the words of ``StorageCaps``.
+        """
 
     def deploy(self, plan: Mapping[str, Any]) -> Mapping[str, Any]:
         """Make it; idempotent. Returns JSON that a :meth:`launcher` is built from."""
@@ -47,7 +57,10 @@ class Provider(Protocol):
         """The launcher of a deployment, in this or another process."""
 
     def poll(self, handles: Sequence[str]) -> Mapping[str, str]:
-        """``running``, ``succeeded``, ``failed`` or ``unknown`` for each handle: a hint, results decide."""
+        """``running``, ``succeeded``, ``failed`` or ``unknown`` for each handle: a hint, results decide.
+
+        ``failed`` may be followed by a colon and the reason.
+        """
 
     def logs(self, run: str, rank: int | None, since_s: float) -> Iterator[str]:
         """What the workers printed."""
