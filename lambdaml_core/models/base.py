@@ -1,4 +1,4 @@
-"""The model contract: a differentiable loss over rows. It sees the data term only; penalties belong to the optimizer."""
+"""The model contract: a differentiable loss over rows. It sees the data term only: penalties are the optimizer's."""
 
 from __future__ import annotations
 

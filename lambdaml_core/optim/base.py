@@ -1,4 +1,4 @@
-"""The optimizer contract: a round is a function of (state, rank, size, round, data, collectives), and of nothing else."""
+"""The optimizer contract: a round is a function of (state, rank, size, round, data, collectives), nothing else."""
 
 from __future__ import annotations
 

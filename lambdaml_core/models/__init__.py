@@ -1,0 +1,1 @@
+"""Models: the contract in ``base.py``, implementations beside it."""

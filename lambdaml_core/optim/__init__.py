@@ -1,0 +1,1 @@
+"""Optimizers: the contract in ``base.py``, implementations beside it."""

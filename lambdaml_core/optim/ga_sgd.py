@@ -1,0 +1,81 @@
+"""GA-SGD: in every round the mini-batch's gradient is averaged over all workers, and all take the same step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambdaml_core.errors import RunError
+from lambdaml_core.optim.base import State, Worker
+from lambdaml_core.optim.schedule import rate
+from lambdaml_core.plugin import GASGDOptions
+
+
+class GASGD:
+    """Mini-batch gradient descent with momentum on F(w) = mean loss + (l2 / 2) ||w||^2, the bias not penalised.
+
+    One round, g being the gradient of F over the mini-batches of all ranks together:
+
+        velocity <- momentum * velocity - rate(round) * g
+        params   <- params + velocity
+
+    That is the heavy ball of Polyak (1964). ``State.shared`` holds the velocity where there is momentum.
+    """
+
+    def __init__(self, options: GASGDOptions) -> None:
+        self._options = options
+
+    def start(self, w: Worker) -> State:
+        """The model's initial parameters, those of rank 0 on all ranks, at rest."""
+        params = w.model.init(w.data, w.rng("init"))
+        w.comm.broadcast({"params": params})
+        return State(params, {"velocity": np.zeros_like(params)} if self._options.momentum else {}, {})
+
+    def round(self, w: Worker, s: State) -> Mapping[str, float]:
+        """One step. Returns ``loss``, the mean loss of the rows of this round before the step, without the penalty.
+
+        A round in which no rank has a row changes nothing; its loss is NaN.
+
+        Raises:
+            RunError: the loss is not finite; raised on all ranks alike.
+        """
+        gradient = w.scratch("gradient", s.params.shape, s.params.dtype)
+        loss = w.scratch("loss", (1,), np.float64)
+        n = w.scratch("n", (1,), np.int64)
+
+        def fill(ready: Callable[[int, int], None]) -> None:
+            batch = w.data.batch(w.round)
+            loss[0] = w.model.loss_and_gradient(s.params, batch, gradient)
+            n[0] = batch.n
+
+        w.comm.all_reduce({"gradient": gradient, "loss": loss, "n": n}, fill=fill)
+        rows = int(n[0])
+        if rows == 0:
+            return {"loss": math.nan}
+        mean_loss = float(loss[0]) / rows
+        if not math.isfinite(mean_loss):
+            raise RunError(
+                f"training diverged: the loss of round {w.round} is {mean_loss}",
+                hint="lower optimizer.learning_rate, or scale the features",
+            )
+        gradient /= rows
+        self._step(w.round, s, gradient, w.model.penalised)
+        return {"loss": mean_loss}
+
+    def _step(self, round: int, s: State, gradient: NDArray[Any], penalised: slice) -> None:
+        """Move the parameters along the mean gradient of the data term, which is overwritten."""
+        o, params = self._options, s.params
+        if o.l2:
+            gradient[penalised] += o.l2 * params[penalised]
+        gradient *= rate(o.schedule, o.learning_rate, round)
+        if o.momentum:
+            velocity = s.shared["velocity"]
+            velocity *= o.momentum
+            velocity -= gradient
+            params += velocity
+        else:
+            params -= gradient
