@@ -48,7 +48,10 @@ class NoOptions:
 
 
 class OptionInfo(NamedTuple):
-    """One option as shown by ``lambdaml plugins show``. ``default`` is None where ``required``."""
+    """One option as shown by ``lambdaml plugins show``.
+
+    ``default`` is None where ``required``; ``allowed`` has the bounds or the words in one line, if there are any.
+    """
 
     name: str
     type: str
@@ -56,6 +59,7 @@ class OptionInfo(NamedTuple):
     required: bool
     unit: str
     help: str
+    allowed: str
 
 
 def describe(cls: type) -> list[OptionInfo]:
@@ -72,6 +76,7 @@ def describe(cls: type) -> list[OptionInfo]:
                 required,
                 field.metadata.get("unit", ""),
                 field.metadata.get("help", ""),
+                _allowed(field.metadata),
             )
         )
     return rows
@@ -94,12 +99,38 @@ def parse(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
         path = join_path(where, name)
         if name not in fields:
             raise OptionError(f"unknown option {path}", hint=nearest(name, fields))
-        given[name] = _convert(path, hints[name], value)
-        _check_bounds(path, given[name], fields[name].metadata)
+        given[name] = _check(path, hints[name], fields[name], value)
     for name, field in fields.items():
         if name not in given and field.default is dataclasses.MISSING:
             raise OptionError(f"option {join_path(where, name)} must be given", hint=field.metadata.get("help"))
     return cls(**given)
+
+
+def check_options(cls: Any) -> None:
+    """Refuse a class that cannot be options: what a plugin's author must get right.
+
+    Raises:
+        TypeError: not a frozen dataclass at the top of its module, or a field of another type than the supported ones,
+            without help, or with a default that its own bounds refuse.
+    """
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise TypeError(f"options must be a frozen dataclass, not {cls!r}")
+    if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise TypeError(f"the dataclass {cls.__qualname__} must be frozen")
+    if "." in cls.__qualname__:
+        raise TypeError(f"{cls.__qualname__} must stand at the top of its module, where a worker can import it")
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        path = f"{cls.__qualname__}.{field.name}"
+        if not field.metadata.get("help"):
+            raise TypeError(f"{path} has no help: make it with option(..., help=...)")
+        if not set(_alternatives(hints[field.name])) <= {*_CONVERT, type(None)}:
+            raise TypeError(f"{path} must be an int, float, bool or str, or one of them | None")
+        if field.default is not dataclasses.MISSING:
+            try:
+                _check(path, hints[field.name], field, field.default)
+            except OptionError as e:
+                raise TypeError(f"the default is refused: {e.message}") from e
 
 
 def join_path(where: str, name: str) -> str:
@@ -126,10 +157,23 @@ def _type_name(hint: Any) -> str:
     return " | ".join("none" if t is type(None) else t.__name__ for t in _alternatives(hint))
 
 
+def _allowed(metadata: Mapping[str, Any]) -> str:
+    if metadata.get("choices") is not None:
+        return " | ".join(metadata["choices"])
+    signs = {"minimum": ">=", "above": ">", "maximum": "<="}
+    return ", ".join(f"{sign} {metadata[key]}" for key, sign in signs.items() if metadata.get(key) is not None)
+
+
 def _alternatives(hint: Any) -> tuple[type, ...]:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return typing.get_args(hint)
     return (hint,)
+
+
+def _check(path: str, hint: Any, field: dataclasses.Field[Any], value: Any) -> Any:
+    converted = _convert(path, hint, value)
+    _check_bounds(path, converted, field.metadata)
+    return converted
 
 
 def _convert(path: str, hint: Any, value: Any) -> Any:
@@ -164,7 +208,7 @@ def _to_float(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # an integer too large for a float
         return None
     return number if math.isfinite(number) else None
 

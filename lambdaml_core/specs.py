@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from lambdaml_core.errors import PluginBroken
-from lambdaml_core.options import NoOptions, parse
+from lambdaml_core.options import NoOptions, check_options, parse
 
 Kind = Literal["storage", "communicator", "optimizer", "provider", "model", "data_format"]
 
@@ -40,6 +41,10 @@ class PluginSpec:
     summary: str = ""
     aliases: tuple[str, ...] = ()
 
+    def words(self) -> tuple[str, ...]:
+        """Every word that chooses it, its name first."""
+        return (self.name, *self.aliases)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StorageSpec(PluginSpec):
@@ -51,6 +56,10 @@ class StorageSpec(PluginSpec):
 
     kind = "storage"
     schemes: tuple[str, ...]
+
+    def words(self) -> tuple[str, ...]:
+        """Every word that chooses it, its name first; URL schemes are words too."""
+        return tuple(dict.fromkeys((*super().words(), *self.schemes)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +100,38 @@ class DataFormatSpec(PluginSpec):
 
     kind = "data_format"
     suffixes: tuple[str, ...] = ()
+
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def check_spec(spec: PluginSpec) -> None:
+    """Refuse a record that could not be used. Imports nothing of the plugin's.
+
+    Raises:
+        ValueError, TypeError: one line that says what is wrong with it.
+    """
+    for name in (spec.name, *spec.aliases):
+        _check_word(spec, "name", name, _NAME)
+    if isinstance(spec, StorageSpec):
+        for scheme in spec.schemes:
+            _check_word(spec, "URL scheme", scheme, _SCHEME)
+        if spec.name not in spec.schemes:
+            raise ValueError(f"the storage {spec.name} must have its name among its URL schemes {spec.schemes}")
+    if isinstance(spec, DataFormatSpec):
+        for suffix in spec.suffixes:
+            if not suffix.startswith("."):
+                raise ValueError(f"the suffix {suffix!r} of {spec.name} must start with a dot")
+    if not (isinstance(spec.factory, str) and _FACTORY.fullmatch(spec.factory)):
+        raise ValueError(f"the factory of {spec.name} must be written 'module:Class', not {spec.factory!r}")
+    check_options(spec.options)
+
+
+def _check_word(spec: PluginSpec, what: str, word: Any, allowed: re.Pattern[str]) -> None:
+    if not (isinstance(word, str) and allowed.fullmatch(word)):
+        raise ValueError(f"the {what} {word!r} of {spec.factory!r} must be made of lowercase words")
 
 
 @dataclass(frozen=True)

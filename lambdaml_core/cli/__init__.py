@@ -1,0 +1,126 @@
+"""The ``lambdaml`` command. Subcommands are imported when they are called, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+
+import click
+
+from lambdaml_core import __version__
+from lambdaml_core.cli.output import print_json
+from lambdaml_core.errors import LambdaMLError, UsageError
+from lambdaml_core.options import nearest
+
+# name -> (module, attribute, help): the help stands here because `lambdaml --help` imports none of the modules.
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "quickstart": ("lambdaml_core.cli.quickstart", "quickstart", "Train on bundled real data, in under a minute."),
+    "partition": ("lambdaml_core.cli.partition", "partition", "Turn a data file into shuffled binary shards."),
+    "train": ("lambdaml_core.cli.train", "train", "Run a training job."),
+    "runs": ("lambdaml_core.cli.runs", "runs", "List the runs of a store."),
+    "show": ("lambdaml_core.cli.runs", "show", "Show one run."),
+    "clean": ("lambdaml_core.cli.runs", "clean", "Remove what runs have left in a store."),
+    "bench": ("lambdaml_core.cli.bench", "bench", "Measure how fast a storage carries collectives."),
+    "plugins": ("lambdaml_core.cli.plugins", "plugins", "List what is installed, and what is wrong with it."),
+}
+
+
+class _Commands(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            raise UsageError(f"there is no command {cmd_name}", hint=nearest(cmd_name, COMMANDS))
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, no_args_is_help=True)
+@click.version_option(__version__, prog_name="lambdaml", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Train models on workers that communicate through storage."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the words after ``lambdaml``; ``sys.argv[1:]`` if None.
+
+    Returns:
+        The exit code: 0 good, 1 the run failed, 2 usage or configuration, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _guarded(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _guarded(words: list[str]) -> int:
+    as_json = "--json" in words
+    try:
+        result = cli.main(words, prog_name="lambdaml", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except LambdaMLError as e:
+        error = e
+    except click.exceptions.NoArgsIsHelpError as e:
+        if not as_json:
+            e.show()
+            return 2
+        error = UsageError("a command is missing", hint="lambdaml --help lists them")
+    except click.UsageError as e:
+        path = e.ctx.command_path if e.ctx else "lambdaml"
+        error = UsageError(e.format_message(), hint=f"{path} --help")
+    except click.ClickException as e:
+        error = UsageError(e.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        error = _Interrupted("interrupted")
+    except BrokenPipeError:
+        raise
+    except Exception as e:  # noqa: BLE001 - the last resort: no traceback reaches a user
+        error = _Unexpected(f"unexpected {type(e).__name__}: {e}", hint=_REPORT)
+        error.__cause__ = e
+    _report(error, as_json)
+    return error.exit_code
+
+
+_REPORT = "this is a fault of LambdaML: please report it, with what LAMBDAML_DEBUG=1 prints"
+
+
+class _Unexpected(LambdaMLError):
+    code = "internal"
+
+
+class _Interrupted(LambdaMLError):
+    code = "interrupted"
+    exit_code = 130
+
+
+def _report(error: LambdaMLError, as_json: bool) -> None:
+    if os.environ.get("LAMBDAML_DEBUG") == "1":
+        traceback.print_exception(error)
+    if as_json:
+        print_json(error.to_json())
+        return
+    click.echo(f"error: {_line(error.message)}", err=True)
+    if error.hint:
+        click.echo(f"hint: {_line(error.hint)}", err=True)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
