@@ -19,20 +19,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lambdaml_core.data.base import Batch
+from lambdaml_core.data.shards import Label
 from lambdaml_core.errors import DataError, KeyNotFound, ModelError, OutputExists, StorageDenied, StorageFull
 from lambdaml_core.models.base import Model
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import open_storage
 
-__all__ = ["DESCRIPTION", "WEIGHTS", "Label", "SavedModel", "decode", "encode", "load", "save_files"]
+__all__ = ["DESCRIPTION", "WEIGHTS", "SavedModel", "decode", "encode", "load", "save_files"]
 
 FORMAT = "lambdaml-model"
 VERSION = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
-
-Label = bool | int | float | str
-"""A class as its user writes it."""
 
 
 def encode(
