@@ -122,7 +122,7 @@ class Job(_Settings):
         """Read and check a job file; relative paths in it start from its directory.
 
         Args:
-            overrides: keys of the top level that replace those of the file; paths in them start from the current
+            overrides: keys that replace those of the file, tables key by key; paths in them start from the current
                 directory.
 
         Raises:
@@ -137,7 +137,7 @@ class Job(_Settings):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
             raise JobError(f"{path} is not TOML: {e}", hint="lambdaml train --template prints an example") from e
         replaced = {k: _absolute(k, v) for k, v in (overrides or {}).items()}
-        return cls.from_mapping({**values, **replaced}, base=path.resolve().parent)
+        return cls.from_mapping(_merged(values, replaced), base=path.resolve().parent)
 
     def to_mapping(self) -> dict[str, Any]:
         """The job as JSON; :meth:`from_mapping` takes it back."""
@@ -245,6 +245,16 @@ def _source(text: str, base: Path) -> str:
         return storage_url(text, "data.source")
     path = os.path.normpath(base / Path(text).expanduser())
     return storage_url(path, "data.source") if Path(path).is_dir() else path
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with these changes; a table changes key by key."""
+    merged = dict(values)
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            value = _merged(_table(key, merged.get(key), "source" if key == "data" else "name"), value)
+        merged[key] = value
+    return merged
 
 
 def _absolute(key: str, value: Any) -> Any:
