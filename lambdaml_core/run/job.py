@@ -132,7 +132,8 @@ class Job(_Settings):
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as e:
             raise JobError(
-                f"the job {path} cannot be read: {e.strerror}", hint="lambdaml train --template prints one to start from"
+                f"the job {path} cannot be read: {e.strerror}",
+                hint="lambdaml train --template prints one to start from",
             ) from e
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
             raise JobError(f"{path} is not TOML: {e}", hint="lambdaml train --template prints an example") from e
