@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import click
 
@@ -16,7 +16,7 @@ from lambdaml_core.errors import LambdaMLError, UsageError
 from lambdaml_core.options import nearest
 
 # name -> (module, attribute, help): the help stands here because `lambdaml --help` imports none of the modules.
-COMMANDS: Mapping[str, tuple[str, str, str]] = {
+COMMANDS: dict[str, tuple[str, str, str]] = {
     "quickstart": ("lambdaml_core.cli.quickstart", "quickstart", "Train on bundled real data, in under a minute."),
     "partition": ("lambdaml_core.cli.partition", "partition", "Turn a data file into shuffled binary shards."),
     "train": ("lambdaml_core.cli.train", "train", "Run a training job."),
@@ -75,7 +75,7 @@ def _guarded(words: list[str]) -> int:
     as_json = "--json" in words
     try:
         result = cli.main(words, prog_name="lambdaml", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        return result if type(result) is int else 0  # what ctx.exit gives
     except LambdaMLError as e:
         error = e
     except click.exceptions.NoArgsIsHelpError as e:
