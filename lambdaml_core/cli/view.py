@@ -1,0 +1,126 @@
+"""What ``lambdaml train`` shows of a run: a live view on a terminal, plain lines when piped, a summary at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lambdaml_core.run.driver import Event
+from lambdaml_core.run.records import RunRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_PARTS = ("load", "compute", "communicate", "wait")
+
+
+@contextlib.contextmanager
+def view(*, quiet: bool) -> Iterator[Callable[[Event], None] | None]:
+    """A callback for the events of a run that shows them on standard output, or None where ``quiet``."""
+    if quiet:
+        yield None
+    elif sys.stdout.isatty():
+        with _live() as on_event:
+            yield on_event
+    else:
+        yield _print_event
+
+
+def _print_event(event: Event) -> None:
+    """One plain line for each thing worth a line."""
+    if event["event"] == "launched":
+        click.echo(f"run {event['run']}: {event['workers']} workers, {event['rounds']} rounds")
+    elif event["event"] == "epoch":
+        figures = "  ".join(f"{name} {_number(event[name])}" for name in ("loss", "accuracy", "auc"))
+        click.echo(f"epoch {event['epoch']}  round {event['round']}  {figures}")
+
+
+@contextlib.contextmanager
+def _live() -> Iterator[Callable[[Event], None]]:
+    """A table that is drawn over itself while the run goes on, and gone when it ends."""
+    from rich.live import Live
+
+    seen: dict[str, Any] = {}
+    with Live(transient=True, refresh_per_second=4) as live:
+
+        def on_event(event: Event) -> None:
+            seen.update(event)
+            live.update(_status(seen))
+
+        yield on_event
+
+
+def _status(seen: Mapping[str, Any]) -> Table:
+    """The figures known so far, as one table of two lines."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    cells = {
+        "run": seen.get("run"),
+        "round": f"{seen.get('round', 0)}/{seen.get('rounds', '?')}",
+        "rounds/s": _number(seen.get("rounds_per_s")),
+        "train loss": _number(seen.get("train_loss")),
+        "loss": _number(seen.get("loss")),
+        "accuracy": _number(seen.get("accuracy")),
+        "auc": _number(seen.get("auc")),
+        " / ".join(_PARTS): _split(seen.get("seconds")),
+    }
+    for name in cells:
+        table.add_column(name, no_wrap=True)
+    table.add_row(*(str(cell) for cell in cells.values()))
+    return table
+
+
+def _split(seconds: Mapping[str, float] | None) -> str:
+    """Shares of the workers' time in percent."""
+    whole = sum(seconds[part] for part in _PARTS) if seconds else 0.0
+    if not seconds or not whole:
+        return "-"
+    return " / ".join(f"{100 * seconds[part] / whole:.0f}%" for part in _PARTS)
+
+
+def print_record(record: RunRecord) -> None:
+    """The summary of a run, for people."""
+    r = record
+    status = r["status"] + (f" ({r['stop_reason']})" if r["stop_reason"] else "")
+    lines = {
+        "run": f"{r['run']}: {status}",
+        "model": f"{r['model']} by {r['optimizer']}",
+        "workers": f"{r['workers']} ({r['provider']}), {r['aggregators']} of them aggregating",
+        "rounds": f"{r['rounds']} ({r['epochs']:.4g} epochs)",
+        "validation": _figures(
+            {"loss": r["loss"], "accuracy": r["accuracy"], "auc": r["auc"], "baseline accuracy": r["baseline_accuracy"]}
+        ),
+        "training": _figures({"loss": r["train_loss"]}),
+        "seconds": _figures(r["seconds"]),
+        "moved": f"{size(r['bytes']['sent'])} sent, {size(r['bytes']['received'])} received, "
+        f"{sum(r['requests'].values())} requests, ${r['cost_usd']:.4g}",
+        "store": r["store"],
+        "channel": r["channel"],
+        "saved to": r["model_path"] or "-",
+        "sha256": r["model_sha256"] or "-",
+    }
+    for name, text in lines.items():
+        click.echo(f"{name:<11}{text}")
+
+
+def size(number: int) -> str:
+    """Bytes with a unit of 1000."""
+    amount = float(number)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} GB"
+
+
+def _figures(values: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {_number(value)}" for name, value in values.items())
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
