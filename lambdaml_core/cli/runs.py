@@ -26,14 +26,9 @@ def runs(store: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"store": url, "runs": records})
     elif records:
-        print_table(
-            ["run", "status", "model", "workers", "rounds", "loss", "accuracy", "auc", "seconds"],
-            [
-                [r["run"], r["status"], r["model"], r["workers"], r["rounds"]]
-                + [r["loss"], r["accuracy"], r["auc"], r["seconds"]["total"]]
-                for r in records
-            ],
-        )
+        headers = ["run", "status", "model", "workers", "rounds", "loss", "accuracy", "auc", "seconds"]
+        rows = [{**r, "seconds": r["seconds"]["total"]} for r in records]
+        print_table(headers, [[row[name] for name in headers] for row in rows])
     else:
         click.echo(f"no runs in {url}")
 

@@ -86,6 +86,7 @@ def _split(seconds: Mapping[str, float] | None) -> str:
 def print_record(record: RunRecord) -> None:
     """The summary of a run, for people."""
     r = record
+    requests = r["requests"]["put"] + r["requests"]["get"] + r["requests"]["delete"] + r["requests"]["list"]
     status = r["status"] + (f" ({r['stop_reason']})" if r["stop_reason"] else "")
     lines = {
         "run": f"{r['run']}: {status}",
@@ -98,7 +99,7 @@ def print_record(record: RunRecord) -> None:
         "training": _figures({"loss": r["train_loss"]}),
         "seconds": _figures(r["seconds"]),
         "moved": f"{size(r['bytes']['sent'])} sent, {size(r['bytes']['received'])} received, "
-        f"{sum(r['requests'].values())} requests, ${r['cost_usd']:.4g}",
+        f"{requests} requests, ${r['cost_usd']:.4g}",
         "store": r["store"],
         "channel": r["channel"],
         "saved to": r["model_path"] or "-",
