@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +37,34 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with the data and the job that README speaks of; runs are kept in it."""
+    monkeypatch.setenv("LAMBDAML_STORE", str(tmp_path / "store"))
+    x, y = points()
+    rows = [
+        " ".join([str(label), *(f"{i + 1}:{v:.4g}" for i, v in enumerate(row))])
+        for row, label in zip(x, y, strict=True)
+    ]
+    (tmp_path / "train.libsvm").write_text("\n".join(rows) + "\n", encoding="ascii")
+    (tmp_path / "job.toml").write_text(files_of("README.md")["job.toml"], encoding="utf-8")
+    return tmp_path
+
+
+def points() -> tuple[np.ndarray[tuple[int, int]], np.ndarray[tuple[int]]]:
+    """2,000 rows of two classes that a line separates well."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 2000)
+    return rng.normal(size=(2000, 5)) + 2 * y[:, None], y
+
+
+def block(document: str, start: str) -> str:
+    """The code block of a document that starts with these words."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    (found,) = (b for b in re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if b.startswith(start))
+    return str(found)
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +125,43 @@ def test_wheels_of_plugins_are_built_beside_the_core(checkout: Path, tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(p.name.split("-")[0] for p in tmp_path.glob("*.whl")) == ["lambdaml", "lambdaml_sqlite"]
     assert len(list(tmp_path.glob("*.tar.gz"))) == 2
+
+
+def test_python_of_readme_works(folder: Path) -> None:
+    np.savez(folder / "points.npz", x=points()[0], y=points()[1])
+    given = "import numpy as np\nx, y = np.load('points.npz').values()\n"
+    shown = block("README.md", "from lambdaml_core")
+    assert len([line for line in shown.splitlines() if line]) == 5, "five lines were promised"
+    (folder / "five_lines.py").write_text(given + shown, encoding="utf-8")
+    done = run("five_lines", cwd=folder)
+    metrics, predicted = done.stdout.strip().splitlines()
+    assert "'accuracy': 0.9" in metrics
+    assert len(predicted.strip("[]").split()) == 5
+    assert (folder / "my-model" / "model.safetensors").exists()
+
+
+def test_commands_of_readme_work(folder: Path) -> None:
+    commands = [shlex.split(line, comments=True) for line in block("README.md", "lambdaml train").splitlines()]
+    assert [words[:2] for words in commands][:2] == [["lambdaml", "train"], ["lambdaml", "runs"]]
+    for _, *words in commands:
+        run("lambdaml_core", *words, cwd=folder)
+    (record,) = json.loads(run("lambdaml_core", "runs", "--json", cwd=folder).stdout)["runs"]
+    assert (record["status"], record["workers"], record["aggregators"], record["epochs"]) == ("succeeded", 4, 2, 5)
+    assert record["accuracy"] > 0.9
+
+
+def test_json_of_readme_is_what_commands_print(folder: Path) -> None:
+    printed = json.loads(run("lambdaml_core", "train", "job.toml", "--json", cwd=folder).stdout)
+    (row,) = (
+        line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `train`")
+    )
+    promised = set(re.findall(r"`(\w+)`", row.split("|")[2])) - {"succeeded"}
+    nested = {key for value in printed.values() if isinstance(value, dict) for key in value}
+    assert promised <= set(printed) | nested
+    assert printed["schema"] == 1
+
+
+def test_example_of_arrays_works(tmp_path: Path) -> None:
+    done = run("train_arrays", cwd=tmp_path, PYTHONPATH=str(ROOT / "examples"))
+    assert "predicted" in done.stdout
+    assert "'accuracy': 0.7" in done.stdout
