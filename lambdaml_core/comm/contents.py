@@ -1,0 +1,105 @@
+"""What a collective moves: arrays that change in place, or everybody's arrays side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambdaml_core.comm.layout import Layout, RankFold, Workspace, parse_schema
+from lambdaml_core.comm.wire import ALIGNMENT, Header, Message
+from lambdaml_core.errors import MismatchedMessage
+from lambdaml_core.storage.base import Parts
+
+
+class Contents(Protocol):
+    """The arrays of one collective, chunk by chunk."""
+
+    schema: bytes
+
+    def payload(self, chunk: int) -> Parts:
+        """The chunk's present value."""
+
+    def take(self, chunk: int, message: Message) -> None:
+        """Make this the chunk's present value."""
+
+    def views(self, chunk: int, message: Message) -> list[NDArray[Any]]:
+        """A contribution to the chunk, as arrays."""
+
+    def fold(self, chunk: int) -> RankFold:
+        """What folds contributions into the chunk's present value."""
+
+    def check_schema(self, header: Header) -> None:
+        """Raises MismatchedMessage if the sender's arrays are not like this rank's."""
+
+
+class InPlace:
+    """Arrays of equal shapes on all ranks (all_reduce, broadcast)."""
+
+    def __init__(self, layout: Layout, flat: Sequence[NDArray[Any]], workspace: Workspace) -> None:
+        self.schema = layout.schema
+        self._layout, self._flat, self._workspace = layout, flat, workspace
+
+    def payload(self, chunk: int) -> Parts:
+        return self._layout.payload(chunk, self._flat)
+
+    def take(self, chunk: int, message: Message) -> None:
+        for own, value in zip(self._own(chunk), self.views(chunk, message), strict=True):
+            own[...] = value
+
+    def views(self, chunk: int, message: Message) -> list[NDArray[Any]]:
+        return self._layout.views(chunk, message.payload)
+
+    def fold(self, chunk: int) -> RankFold:
+        return RankFold(self._layout, chunk, self._own(chunk), self._workspace)
+
+    def check_schema(self, header: Header) -> None:
+        if header.schema != self.schema:
+            raise _mismatch(self.schema, header)
+
+    def _own(self, chunk: int) -> list[NDArray[Any]]:
+        return self._layout.own(chunk, self._flat)
+
+
+class Gathered(InPlace):
+    """Everybody's arrays: chunk r is rank r's, in whatever shapes it has them (all_gather).
+
+    ``results[r]`` has rank r's arrays once they came, in fresh memory.
+    """
+
+    def __init__(self, layout: Layout, flat: Sequence[NDArray[Any]], rank: int, size: int) -> None:
+        super().__init__(layout, flat, Workspace())
+        shapes = zip(layout.names, flat, layout.shapes, strict=True)
+        own = {name: a.reshape(shape).copy() for name, a, shape in shapes}
+        self.results: list[dict[str, NDArray[Any]]] = [own if r == rank else {} for r in range(size)]
+
+    def payload(self, chunk: int) -> Parts:
+        return super().payload(0)
+
+    def take(self, chunk: int, message: Message) -> None:
+        at = 0
+        for name, (dtype, shape) in parse_schema(message.header.schema).items():
+            count = int(np.prod(shape))
+            value = np.zeros(shape, dtype)
+            if count:
+                value[...] = np.frombuffer(message.payload, dtype, count, at).reshape(shape)
+            self.results[chunk][name] = value
+            at += -(-value.nbytes // ALIGNMENT) * ALIGNMENT
+
+    def check_schema(self, header: Header) -> None:
+        mine, theirs = parse_schema(self.schema), parse_schema(header.schema)
+        if [(name, dtype) for name, (dtype, _) in mine.items()] != [(n, dtype) for n, (dtype, _) in theirs.items()]:
+            raise _mismatch(self.schema, header)
+
+
+def _mismatch(mine: bytes, header: Header) -> MismatchedMessage:
+    """The error for two ranks whose arrays differ; names the first difference."""
+    ours, theirs = mine.decode("ascii").split(";"), header.schema.decode("ascii", "replace").split(";")
+    pairs = zip([*ours, "nothing more"], [*theirs, "nothing more"], strict=False)
+    mine_first, their_first = next((a, b) for a, b in pairs if a != b)
+    return MismatchedMessage(
+        f"a rank sent {their_first or 'nothing'} where this rank has {mine_first or 'nothing'}",
+        hint="all ranks must make the same calls in the same order with arrays of the same names, dtypes and shapes",
+    )
