@@ -68,18 +68,19 @@ class LogisticRegression:
         """
         y = batch.y
         with np.errstate(over="ignore", invalid="ignore"):
-            margin = self._margin(params, batch)
-            inverse = np.negative(margin)
-            np.exp(inverse, out=inverse)
-            inverse += 1
-            residual = np.reciprocal(inverse)
+            minus = self._margin(-params, batch)
+            terms = np.exp(minus)
+            terms += 1
+            residual = 1 / terms
             residual -= y
+            np.log(terms, out=terms)
+            terms -= minus
+            loss = float(np.add.reduce(terms)) + float(np.dot(y, minus))
+            if not math.isfinite(loss):
+                loss = float(np.add.reduce(_log_losses(-minus, y)))
             out[self.penalised] = batch.x.T @ residual
             if self._bias:
                 out[-1] = np.add.reduce(residual)
-            loss = float(np.add.reduce(np.log(inverse, out=inverse))) + float(np.add.reduce(margin)) - float(y @ margin)
-            if not math.isfinite(loss):
-                loss = float(np.add.reduce(_log_losses(margin, y)))
         return max(loss, 0.0)
 
     def predict(self, params: NDArray[Any], batch: Batch) -> NDArray[Any]:

@@ -62,20 +62,19 @@ class GASGD:
                 f"training diverged: the loss of round {w.round} is {mean_loss}",
                 hint="lower optimizer.learning_rate, or scale the features",
             )
-        gradient /= rows
-        self._step(w.round, s, gradient, w.model.penalised)
+        self._step(w.round, s, gradient / rows, w.model.penalised)
         return {"loss": mean_loss}
 
     def _step(self, round: int, s: State, gradient: NDArray[Any], penalised: slice) -> None:
-        """Move the parameters along the mean gradient of the data term, which is overwritten."""
+        """Move the parameters; ``gradient`` is the mean of the data term's, and is overwritten."""
         o, params = self._options, s.params
         if o.l2:
             gradient[penalised] += o.l2 * params[penalised]
-        gradient *= rate(o.schedule, o.learning_rate, round)
+        step = gradient * rate(o.schedule, o.learning_rate, round)
         if o.momentum:
             velocity = s.shared["velocity"]
             velocity *= o.momentum
-            velocity -= gradient
+            velocity -= step
             params += velocity
         else:
-            params -= gradient
+            params -= step
