@@ -3,10 +3,11 @@
 In five lines::
 
     from lambdaml_core import load, train
-    run = train(X, y, workers=4, epochs=10)  # arrays, sparse matrices, files or URLs
+
+    run = train(x, y, workers=4, epochs=10)  # arrays, sparse matrices, files or URLs
     print(run.metrics)
     run.model.save("my-model")
-    load("my-model").predict(X)
+    print(load("my-model").predict(x))
 
 Importing this imports nothing heavy; the names below are imported when they are first used.
 """

@@ -260,14 +260,16 @@ class SavedModel:
         return built
 
     def _batch(self, x: Any) -> Batch:
-        rows = _rows(x)
-        if rows.shape[1] != self.features:
+        from lambdaml_core.data.arrays import rows_batch  # a worker that writes a model predicts nothing
+
+        batch = rows_batch(x)
+        features = int(batch.x.shape[1])
+        if features != self.features:
             raise DataError(
-                f"the data has {rows.shape[1]} features and the model was trained on {self.features}",
+                f"the data has {features} features and the model was trained on {self.features}",
                 hint="give the columns of the training data",
             )
-        n = int(rows.shape[0])
-        return Batch(rows, np.zeros(n, np.float32), n)
+        return batch
 
     def _class_numbers(self, y: ArrayLike) -> NDArray[np.float32]:
         known = {label: number for number, label in enumerate(self.labels)}
@@ -275,23 +277,3 @@ class SavedModel:
             return np.array([known[label] for label in np.asarray(y).tolist()], np.float32)
         except (KeyError, TypeError) as e:
             raise DataError(f"the model has no class {e}", hint=f"its classes are {self.labels}") from e
-
-
-def _rows(x: Any) -> Any:
-    """``x`` as a batch wants it: (n, features) float32, C-contiguous or CSR with int32 indices."""
-    from scipy import sparse
-
-    try:
-        if sparse.issparse(x):
-            matrix: Any = x
-            rows: Any = sparse.csr_matrix(matrix).astype(np.float32)
-            values = rows.data
-        else:
-            rows = values = np.ascontiguousarray(x, dtype=np.float32)
-    except (TypeError, ValueError) as e:
-        raise DataError(f"the data is no table of numbers: {e}") from e
-    if rows.ndim != 2:
-        raise DataError(f"the data has {rows.ndim} dimensions, not 2", hint="a single row is x[None, :]")
-    if not np.isfinite(values).all():
-        raise DataError("the data has values that are NaN or infinite", hint="replace or drop them")
-    return rows

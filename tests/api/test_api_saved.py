@@ -261,7 +261,7 @@ def test_other_features_than_the_models(model: SavedModel, columns: int, kind: C
 def test_values_that_are_no_numbers(model: SavedModel, bad: float, kind: Callable[[Any], Any]) -> None:
     x = np.ones((2, 5))
     x[1, 3] = bad
-    with pytest.raises(DataError, match="NaN or infinite"):
+    with pytest.raises(DataError, match="NaN, infinite"):
         model.predict(kind(x))
 
 
@@ -269,7 +269,7 @@ def test_a_single_row_and_a_table_of_words(model: SavedModel) -> None:
     with pytest.raises(DataError, match="1 dimensions, not 2") as caught:
         model.predict(np.ones(5))
     assert caught.value.hint is not None
-    assert "x[None, :]" in caught.value.hint
+    assert "reshape" in caught.value.hint
     with pytest.raises(DataError, match="no table of numbers"):
         model.predict([["a", "b", "c", "d", "e"]])
 
