@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import signal
-import subprocess  # noqa: S404  (starting processes is what this module is for)
+import subprocess
 import sys
 import tempfile
 import threading

@@ -1,0 +1,137 @@
+"""The specification of a run: what the driver writes once and every worker reads. JSON; its hash travels beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lambdaml_core.errors import RunError
+from lambdaml_core.specs import Reference
+from lambdaml_core.storage import FullStorage, open_storage
+from lambdaml_core.storage.layers import Prefix
+
+SCHEMA = 1
+ENTRY = "lambdaml_core.run.worker:run_worker"
+"""What a provider is told to run."""
+
+# The keys of a run, below its prefix. The driver writes spec and end; rank 0 progress, events, model/... and, last of
+# all, the result; every worker attempts/<generation>/<rank>/<n>, ends/<rank>, and errors/<rank> when it fails.
+SPEC = "spec.json"
+PROGRESS = "progress.json"
+RESULT = "result.json"
+END = "end.json"
+
+
+def event_key(number: int) -> str:
+    """The key of an event, counted from 0."""
+    return f"events/{number:06d}.json"
+
+
+def end_key(rank: int) -> str:
+    """The key of what a worker says when it ends well."""
+    return f"ends/{rank}.json"
+
+
+def error_key(rank: int) -> str:
+    """The key of what a worker says when it ends with an error."""
+    return f"errors/{rank}.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A storage as it travels: its URL, with secrets as ``{env:NAME}``, and the plugin that serves it."""
+
+    url: str
+    reference: Reference
+
+    def open(self) -> FullStorage:
+        """Open it; no I/O happens until it is used."""
+        return open_storage(self.url, self.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """All that a worker needs to know, with every plugin resolved.
+
+    Attributes:
+        generation: rises by one whenever the run is resumed; part of every key of the channel.
+        created: UTC, ISO 8601.
+        rounds: mini-batches to do, ``epochs`` and ``rounds`` of the job taken together.
+        pattern: how one chunk of a collective moves.
+        data, data_prefix: where the partition is; an empty prefix is the top of that storage.
+        data_checksum: of its manifest, and so of all its rows.
+        usd: dollars per request of store and channel, by class.
+        job: the job, for people.
+    """
+
+    run: str
+    generation: int
+    created: str
+    seed: int
+    workers: int
+    batch_size: int
+    rounds: int
+    aggregators: int
+    store: Place
+    channel: Place
+    model: Reference
+    optimizer: Reference
+    pattern: Reference
+    data: Place
+    data_prefix: str
+    data_checksum: str
+    usd: Mapping[str, Mapping[str, float]]
+    job: Mapping[str, Any]
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return json.dumps({"schema": SCHEMA} | asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Spec:
+        """Back from JSON.
+
+        Raises:
+            RunError: written by another version.
+        """
+        values = json.loads(data)
+        if values.pop("schema", None) != SCHEMA:
+            raise RunError("this run was made by another version of lambdaml", hint="use that version")
+        for name in ("store", "channel", "data"):
+            values[name] = Place(values[name]["url"], Reference(**values[name]["reference"]))
+        for name in ("model", "optimizer", "pattern"):
+            values[name] = Reference(**values[name])
+        return cls(**values)
+
+
+def sha256(data: bytes) -> str:
+    """The hash of a specification, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def run_store(store: FullStorage, run: str) -> Prefix:
+    """The part of a store that is this run's."""
+    return Prefix(store, f"runs/{run}")
+
+
+def run_channel(channel: FullStorage, run: str) -> Prefix:
+    """The part of a channel that is this run's; another one than in the store, since one storage may be both."""
+    return Prefix(channel, f"channels/{run}")
+
+
+def put_json(store: FullStorage, key: str, value: Mapping[str, Any], *, if_absent: bool = False) -> bool:
+    """Store JSON; NaN and infinity are for the caller to replace. Returns whether it was stored."""
+    return store.put(key, [json.dumps(value, allow_nan=False).encode()], if_absent=if_absent)
+
+
+def get_json(store: FullStorage, key: str) -> dict[str, Any]:
+    """Read JSON.
+
+    Raises:
+        KeyNotFound: nothing is there.
+    """
+    value: dict[str, Any] = json.loads(bytes(store.get(key)))
+    return value

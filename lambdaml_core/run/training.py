@@ -1,0 +1,135 @@
+"""The rounds of one worker: from the optimizer's start to the last figures."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import DTypeLike, NDArray
+
+from lambdaml_core.comm.base import Communicator
+from lambdaml_core.data.base import Data
+from lambdaml_core.models.base import Model
+from lambdaml_core.optim.base import Optimizer, State, Worker
+
+_ALIGNMENT = 64  # bytes: numpy's vector loops then take the same path at every address
+
+
+class Progress(NamedTuple):
+    """Where a run stands after a round.
+
+    Attributes:
+        round: rounds done.
+        loss: mean training loss of the last round, before its step.
+        figures: the model's figures on the validation rows, if this round ended an epoch or the run.
+    """
+
+    round: int
+    loss: float
+    figures: Mapping[str, float] | None
+
+
+class Outcome(NamedTuple):
+    """How training ended.
+
+    Attributes:
+        params: the trained parameters.
+        rounds: rounds done.
+        stop_reason: ``rounds``: all that were asked for; ``converged``: the optimizer said so.
+        figures: of the validation rows; empty where there are none.
+        train_loss: mean loss of all training rows, without penalty.
+    """
+
+    params: NDArray[Any]
+    rounds: int
+    stop_reason: str
+    figures: Mapping[str, float]
+    train_loss: float
+
+
+class Trainer:
+    """One worker's share of a run.
+
+    Args:
+        validation: this rank's validation rows, or None where the partition has none.
+        on_round: called after each round, on every rank; an exception of it ends the worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        optimizer: Optimizer,
+        data: Data,
+        validation: Data | None,
+        comm: Communicator,
+        seed: int,
+        on_round: Callable[[Progress], None],
+    ) -> None:
+        self._model, self._optimizer = model, optimizer
+        self._data, self._validation = data, validation
+        self._comm, self._seed, self._on_round = comm, seed, on_round
+        self._scratch: dict[tuple[Any, ...], NDArray[Any]] = {}
+
+    def run(self, rounds: int) -> Outcome:
+        """Train for so many rounds, or until the optimizer stops; all ranks stop at the same round."""
+        state = self._optimizer.start(self._worker(0))
+        done, stop = 0, False
+        figures: Mapping[str, float] = {}
+        while done < rounds and not stop:
+            result = self._optimizer.round(self._worker(done), state)
+            done += 1
+            stop = result.get("stop", 0.0) > 0
+            evaluate = stop or done == rounds or done % self._data.steps_per_epoch == 0
+            if evaluate:
+                figures = self._figures(self._validation, state)
+            self._on_round(Progress(done, result.get("loss", math.nan), figures if evaluate else None))
+        train_loss = self._figures(self._data, state).get("loss", math.nan)
+        return Outcome(state.params, done, "converged" if stop else "rounds", figures, train_loss)
+
+    def _worker(self, round: int) -> Worker:
+        comm = self._comm
+
+        def rng(purpose: str) -> Generator:
+            return keyed_generator(self._seed, comm.rank, round, purpose)
+
+        return Worker(comm.rank, comm.size, round, self._model, self._data, comm, rng, self._array)
+
+    def _figures(self, data: Data | None, state: State) -> Mapping[str, float]:
+        """The model's figures on the rows of all ranks; nothing where there are no rows to look at."""
+        if data is None:
+            return {}
+        scores = (self._model.score(state.params, block) for block in data.blocks())
+        first = next(scores, None)
+        if first is None:  # no rows here, and the others need totals of this shape
+            first = self._model.score(state.params, data.batch(0))
+        totals = {name: np.array(total, order="C") for name, total in first.items()}
+        for score in scores:
+            for name, total in score.items():
+                totals[name] += total
+        self._comm.all_reduce(totals)
+        return self._model.metrics(totals)
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        key = (name, shape, np.dtype(dtype))
+        if key not in self._scratch:
+            self._scratch[key] = aligned_empty(shape, dtype)
+        return self._scratch[key]
+
+
+def keyed_generator(seed: int, rank: int, round: int, purpose: str) -> Generator:
+    """Random numbers that are a function of these four, so that a replay draws the same ones."""
+    key = (rank, round, zlib.crc32(purpose.encode()))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An uninitialised array that starts at a multiple of 64 bytes."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.__array_interface__["data"][0] % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
