@@ -1,0 +1,1 @@
+"""Data: formats that are read, the partitioner, and the shards that workers load."""

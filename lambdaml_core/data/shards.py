@@ -1,0 +1,312 @@
+"""Shards: raw arrays in a store, a manifest that describes them, and a rank's rows loaded from them.
+
+The rows of a partition are in one shuffled order. It is cut into shards of equal length, and a rank owns a range of
+it: a shard is only a piece of storage, and how many there are changes no number.
+
+A shard is its arrays one after the other, little-endian, each starting at a multiple of 64 bytes: ``y`` (float32),
+then, where the layout is dense, ``x`` (float32, row by row), or, where it is csr, ``lengths`` (int32, entries of each
+row), ``indices`` (int32, from 0) and ``values`` (float32). What is needed to read it is in the manifest, which is
+written last: without one there is no partition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from lambdaml_core.data.base import Batch
+from lambdaml_core.errors import DataError, KeyNotFound
+from lambdaml_core.storage.base import Buffer, Parts
+from lambdaml_core.storage.layers import FullStorage
+
+MANIFEST_KEY = "manifest.json"
+SCHEMA = 1
+
+Layout: TypeAlias = Literal["dense", "csr"]
+Split: TypeAlias = Literal["train", "validation"]
+Label: TypeAlias = bool | int | float | str
+Piece: TypeAlias = Mapping[str, NDArray[Any]]
+"""Consecutive rows as the arrays that a shard has, by name."""
+
+_ALIGNMENT = 64
+_BLOCK_BYTES = 1 << 20  # a block of rows and what a model computes from it stay in a core's cache
+_DTYPES = {"y": "<f4", "x": "<f4", "lengths": "<i4", "indices": "<i4", "values": "<f4"}
+_SECTIONS: Mapping[str, tuple[str, ...]] = {"dense": ("y", "x"), "csr": ("y", "lengths", "indices", "values")}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One value in the store.
+
+    Attributes:
+        key: its key below the partition's URL.
+        rows, entries: rows, and stored cells of x.
+        bytes: length of the value.
+        checksum: XXH3 with 64 bits of the value, in hexadecimal.
+    """
+
+    key: str
+    rows: int
+    entries: int
+    bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a partition is; stored as JSON under ``manifest.json``. Equal rows and settings give equal bytes.
+
+    Attributes:
+        layout: how the cells of x are stored.
+        features: columns of x.
+        labels: the distinct labels of the source in order; class number c stands for ``labels[c]``.
+        seed: what the order of the rows came from.
+        train, validation: the shards, in order.
+    """
+
+    layout: Layout
+    features: int
+    labels: tuple[Label, ...]
+    seed: int
+    train: tuple[Shard, ...]
+    validation: tuple[Shard, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows to train on."""
+        return sum(shard.rows for shard in self.train)
+
+    @property
+    def validation_rows(self) -> int:
+        """Rows kept for validation."""
+        return sum(shard.rows for shard in self.validation)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.bytes for shard in (*self.train, *self.validation))
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the manifest in hexadecimal; it holds the shards' checksums, so it stands for all the data."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def shards(self, split: Split) -> tuple[Shard, ...]:
+        """The shards of one split, in order."""
+        return self.train if split == "train" else self.validation
+
+    def to_json(self) -> bytes:
+        """The stored form."""
+        counts = {"rows": self.rows, "validation_rows": self.validation_rows, "classes": self.classes}
+        return json.dumps({"schema": SCHEMA, **counts, **asdict(self)}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: Buffer) -> Manifest:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            DataError: not a manifest, or one of another version.
+        """
+        try:
+            fields = json.loads(bytes(data))
+            if fields["schema"] != SCHEMA:
+                raise DataError(
+                    f"the partition was written in version {fields['schema']} of its format, not {SCHEMA}",
+                    hint="partition the source again with this version of lambdaml",
+                )
+            return cls(
+                layout=fields["layout"],
+                features=fields["features"],
+                labels=tuple(fields["labels"]),
+                seed=fields["seed"],
+                train=tuple(Shard(**shard) for shard in fields["train"]),
+                validation=tuple(Shard(**shard) for shard in fields["validation"]),
+            )
+        except (ValueError, KeyError, TypeError) as e:
+            raise DataError(f"{MANIFEST_KEY} is not the manifest of a partition", hint="partition again") from e
+
+    @classmethod
+    def load(cls, store: FullStorage) -> Manifest:
+        """Read the manifest of the partition in a store.
+
+        Raises:
+            DataError: there is no partition, or what is there is not one.
+        """
+        try:
+            return cls.from_json(store.get(MANIFEST_KEY))
+        except KeyNotFound as e:
+            raise DataError(
+                f"there is no partition: {MANIFEST_KEY} is missing",
+                hint="make one with: lambdaml partition SOURCE --shards N --out URL",
+            ) from e
+
+
+def encode(pieces: Sequence[Piece], layout: Layout) -> Parts:
+    """The value of a shard that has these rows: a gather list of the arrays themselves, not copied."""
+    parts: list[Buffer] = []
+    for name in _SECTIONS[layout]:
+        arrays = [np.ascontiguousarray(piece[name], _DTYPES[name]) for piece in pieces]
+        parts += [array.data.cast("B") for array in arrays if array.size]
+        parts.append(bytes(-sum(array.nbytes for array in arrays) % _ALIGNMENT))
+    return parts
+
+
+def decode(data: Buffer, shard: Shard, layout: Layout) -> Piece:
+    """The arrays of a shard, as views of its bytes; ``x`` is flat.
+
+    Raises:
+        DataError: the bytes are not those that were written.
+    """
+    view = memoryview(data).cast("B")
+    if view.nbytes != shard.bytes or xxhash.xxh3_64_hexdigest(view) != shard.checksum:
+        raise DataError(f"the shard {shard.key} is damaged", hint="partition the source again")
+    piece, offset = {}, 0
+    for name in _SECTIONS[layout]:
+        count = shard.rows if name in ("y", "lengths") else shard.entries
+        piece[name] = np.frombuffer(view, _DTYPES[name], count, offset)
+        offset += piece[name].nbytes + -piece[name].nbytes % _ALIGNMENT
+    return piece
+
+
+class ShardedData:
+    """A rank's rows in memory: implements :class:`lambdaml_core.data.base.Data`.
+
+    Rank r of w owns the rows [r N // w, (r + 1) N // w) of the split's order, in contiguous arrays that start at a
+    multiple of 64 bytes, so that what is computed from them depends on neither the shards nor the allocator.
+
+    Args:
+        store: where the partition is.
+        batch_size: rows of a mini-batch over all ranks.
+
+    Raises:
+        DataError: a shard is damaged or was changed while it was read.
+        StorageError: a shard cannot be read.
+    """
+
+    def __init__(
+        self,
+        store: FullStorage,
+        manifest: Manifest,
+        *,
+        rank: int,
+        size: int,
+        batch_size: int,
+        split: Split = "train",
+    ) -> None:
+        shards = manifest.shards(split)
+        total = sum(shard.rows for shard in shards)
+        first, last = rank * total // size, (rank + 1) * total // size
+        self.rows = last - first
+        self.features = manifest.features
+        self.classes = manifest.classes
+        self.steps_per_epoch = max(1, -(-total // batch_size))
+        self._sparse = manifest.layout == "csr"
+        self._load(store, manifest.layout, _overlaps(shards, first, last))
+        self._views: dict[tuple[int, int], Batch] = {}
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the rows take."""
+        arrays = (self._y, self._indptr, self._indices, self._values) if self._sparse else (self._y, self._values)
+        return sum(array.nbytes for array in arrays)
+
+    def batch(self, step: int) -> Batch:
+        """Mini-batch ``step % steps_per_epoch``; its arrays are views."""
+        t, steps = step % self.steps_per_epoch, self.steps_per_epoch
+        return self._view(t * self.rows // steps, (t + 1) * self.rows // steps)
+
+    def blocks(self) -> Iterator[Batch]:
+        """One pass in order, in blocks of at most a few thousand rows."""
+        per_row = 4 * max(1, self.features) if not self._sparse else 8 * max(1, self._values.size // max(1, self.rows))
+        length = min(max(_BLOCK_BYTES // per_row, 64), 8192)
+        for first in range(0, self.rows, length):
+            yield self._view(first, min(first + length, self.rows))
+
+    def _load(self, store: FullStorage, layout: Layout, parts: Sequence[tuple[Shard, int, int]]) -> None:
+        # Memory is asked for whole shards; pages of it that no row of this rank needs stay untouched.
+        room = sum(shard.entries for shard, _, _ in parts)
+        self._y = _aligned(self.rows, "<f4")
+        self._values = _aligned(room, "<f4")
+        self._indices = _aligned(room if self._sparse else 0, "<i4")
+        self._indptr = _aligned(self.rows + 1 if self._sparse else 1, "<i8")
+        self._indptr[0] = 0
+        row = filled = 0
+        for shard, lo, hi in parts:
+            data = store.get(shard.key)
+            piece = decode(data, shard, layout)
+            ends = _ends(piece, shard, self.features, layout)
+            start, stop = int(ends[lo]), int(ends[hi])
+            self._y[row : row + hi - lo] = piece["y"][lo:hi]
+            if layout == "csr":
+                self._indptr[row + 1 : row + 1 + hi - lo] = ends[lo + 1 : hi + 1] + (filled - start)
+                self._indices[filled : filled + stop - start] = piece["indices"][start:stop]
+                self._values[filled : filled + stop - start] = piece["values"][start:stop]
+            else:
+                self._values[filled : filled + stop - start] = piece["x"][start:stop]
+            if not store.intact(shard.key, data):
+                raise DataError(f"the shard {shard.key} was replaced while it was read", hint="start the run again")
+            row, filled = row + hi - lo, filled + stop - start
+        self._indices, self._values = self._indices[:filled], self._values[:filled]
+
+    def _view(self, first: int, last: int) -> Batch:
+        y, n = self._y[first:last], last - first
+        if not self._sparse:
+            x = self._values[first * self.features : last * self.features].reshape(n, self.features)
+            return Batch(x, y, n)
+        key = (first, last)
+        if key not in self._views:
+            start, stop = int(self._indptr[first]), int(self._indptr[last])
+            indptr = (self._indptr[first : last + 1] - start).astype(np.int32)
+            x = csr_view(self._values[start:stop], self._indices[start:stop], indptr, self.features)
+            self._views[key] = Batch(x, y, n)
+        return self._views[key]
+
+
+def csr_view(values: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], features: int) -> Any:
+    """A ``scipy.sparse.csr_matrix`` of arrays that are known to be right: no copy, and no pass over them to check."""
+    from scipy.sparse import csr_matrix  # a worker with dense rows starts without it
+
+    matrix = csr_matrix((len(indptr) - 1, features), dtype=values.dtype)
+    matrix.data, matrix.indices, matrix.indptr = values, indices, indptr
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def _overlaps(shards: Sequence[Shard], first: int, last: int) -> list[tuple[Shard, int, int]]:
+    """The shards that hold rows first to last of the order, each with the range of its own rows that is wanted."""
+    parts, start = [], 0
+    for shard in shards:
+        lo, hi = max(first - start, 0), min(last - start, shard.rows)
+        if lo < hi:
+            parts.append((shard, lo, hi))
+        start += shard.rows
+    return parts
+
+
+def _ends(piece: Piece, shard: Shard, features: int, layout: Layout) -> NDArray[Any]:
+    """Where each row's entries start, and after them the end of the last."""
+    if layout == "dense":
+        return np.arange(shard.rows + 1, dtype=np.int64) * features
+    ends = np.zeros(shard.rows + 1, np.int64)
+    np.cumsum(piece["lengths"], out=ends[1:])
+    return ends
+
+
+def _aligned(count: int, dtype: str) -> NDArray[Any]:
+    """An uninitialised array that starts at a multiple of 64 bytes."""
+    size = count * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    offset = -memory.ctypes.data % _ALIGNMENT
+    return memory[offset : offset + size].view(dtype)
