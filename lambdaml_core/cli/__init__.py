@@ -65,8 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _guarded(words)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except OSError as e:  # standard output takes no more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(e, BrokenPipeError):  # else whoever read it has seen enough
+            click.echo(f"error: standard output cannot be written: {e.strerror}", err=True)
         return 1
     return code
 
@@ -93,7 +95,7 @@ def _guarded(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as e:  # noqa: BLE001 - the last resort: no traceback reaches a user
-        error = _Unexpected(f"unexpected {type(e).__name__}: {e}", hint=_REPORT)
+        error = _Unexpected("unexpected " + _line("".join(traceback.format_exception_only(e))), hint=_REPORT)
         error.__cause__ = e
     _report(error, as_json)
     return error.exit_code
