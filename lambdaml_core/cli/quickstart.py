@@ -14,7 +14,7 @@ from lambdaml_core.cli.output import json_option, print_json, print_table
 from lambdaml_core.cli.runs import store_option, store_url
 from lambdaml_core.cli.view import size, view
 from lambdaml_core.data.partition import partition
-from lambdaml_core.data.samples import census_income
+from lambdaml_core.data.samples import CENSUS_INCOME
 from lambdaml_core.errors import RunError
 from lambdaml_core.run.driver import run_job
 from lambdaml_core.run.job import Job
@@ -57,8 +57,7 @@ def quickstart(store: str | None, as_json: bool) -> None:
 def partition_sample(folder: Path) -> str:
     """Partition the bundled sample into ``folder``; returns its URL."""
     url = folder.as_uri()
-    with census_income() as source:
-        partition(source, url, shards=WORKERS, validation=VALIDATION)
+    partition(CENSUS_INCOME, url, shards=WORKERS, validation=VALIDATION)
     return url
 
 
@@ -79,7 +78,8 @@ def check_equal(records: Sequence[RunRecord]) -> None:
     sums = {record["model_sha256"] for record in records}
     if len(sums) != 1 or None in sums:
         raise RunError(
-            f"the models differ: {', '.join(map(str, sums))}", hint="this is a fault of LambdaML: please report it"
+            f"the models differ: {', '.join(sorted(map(str, sums)))}",
+            hint="this is a fault of LambdaML: please report it",
         )
 
 

@@ -36,7 +36,7 @@ def _print_event(event: Event) -> None:
         click.echo(f"run {event['run']}: {event['workers']} workers, {event['rounds']} rounds")
     elif event["event"] == "epoch":
         figures = "  ".join(f"{name} {_number(event[name])}" for name in ("loss", "accuracy", "auc"))
-        click.echo(f"epoch {event['epoch']}  round {event['round']}  {figures}")
+        click.echo(f"epoch {event['epoch']:.4g}  round {event['round']}  {figures}")
 
 
 @contextlib.contextmanager
