@@ -1,0 +1,168 @@
+"""How long collectives take over a storage, beside the same bytes moved with no coordination.
+
+Each worker is a fresh process, pinned as a worker of a run is. ``raw`` makes the requests of one collective on keys of
+its own, so that nobody waits for anybody: what the storage and the machine can do.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import statistics
+import subprocess  # noqa: S404  (starting processes is what a benchmark of several processes does)
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambdaml_core.comm.engine import CHUNK_BYTES, Engine
+from lambdaml_core.comm.layout import Layout
+from lambdaml_core.errors import RunError
+from lambdaml_core.provider.local import worker_environment
+from lambdaml_core.specs import Reference
+from lambdaml_core.storage import FullStorage, StorageURL, open_storage, storage_reference
+from lambdaml_core.storage.base import Parts
+from lambdaml_core.storage.layers import Prefix
+
+_WARM_UP = 3
+
+
+class Row(TypedDict):
+    """One measurement; seconds are medians over repetitions, of the slowest worker."""
+
+    op: str
+    aggregators: int
+    storage: str
+    workers: int
+    bytes: int
+    median_s: float
+    raw_s: float
+
+
+def bench_collectives(
+    storage: str, *, workers: int, sizes: Sequence[int], aggregators: int, repeats: int | None = None
+) -> Iterator[Row]:
+    """Time all_reduce of float32 messages of ``sizes`` bytes.
+
+    Args:
+        storage: URL of a channel; a random prefix is used and removed.
+        repeats: repetitions of each; None = more for smaller messages.
+
+    Raises:
+        RunError: a worker failed; the message has its last line.
+    """
+    reference = storage_reference(storage)
+    for size in sizes:
+        job = {
+            "storage": storage,
+            "reference": vars(reference),
+            "prefix": f"bench-{secrets.token_hex(6)}",
+            "size": workers,
+            "aggregators": aggregators,
+            "bytes": size,
+            "repeats": repeats or max(9, min(300, 1_200_000_000 // (size + 4_000_000))),
+        }
+        try:
+            times = run_workers("lambdaml_core.run.bench", job, workers)
+        finally:
+            _sweep(storage, reference, job["prefix"])
+        yield Row(
+            op="all_reduce",
+            aggregators=aggregators,
+            storage=str(StorageURL.parse(storage)),
+            workers=workers,
+            bytes=size,
+            median_s=max(t["median_s"] for t in times),
+            raw_s=max(t["raw_s"] for t in times),
+        )
+
+
+def run_workers(module: str, job: dict[str, Any], workers: int) -> list[dict[str, float]]:
+    """Run ``python -m module JSON`` once per rank, side by side; returns the JSON that each prints.
+
+    Raises:
+        RunError: one failed; all are ended.
+    """
+    processes = [
+        subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", module, json.dumps({**job, "rank": rank})],
+            env=worker_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(workers)
+    ]
+    try:
+        outputs = [process.communicate() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        if process.returncode:
+            raise RunError(f"a worker of the benchmark failed: {errors.strip().rpartition(chr(10))[2]}")
+    return [json.loads(output) for output, _ in outputs]
+
+
+def _worker(job: dict[str, Any]) -> dict[str, float]:
+    storage = Prefix(open_storage(job["storage"], Reference(**job["reference"])), job["prefix"])
+    rank, size, aggregators = job["rank"], job["size"], job["aggregators"]
+    x = {"x": np.full(job["bytes"] // 4, 0.0, np.float32)}
+    engine = Engine(storage, rank=rank, size=size, aggregators=aggregators)
+    engine.barrier()
+    median = median_time(lambda: engine.all_reduce(x), job["repeats"])
+    raw = _Raw(storage, x["x"], rank, size, aggregators)
+    engine.barrier()
+    raw_median = median_time(raw.once, job["repeats"])
+    engine.barrier()
+    storage.close()
+    return {"median_s": median, "raw_s": raw_median}
+
+
+def median_time(call: Callable[[], None], repeats: int) -> float:
+    """Median seconds of a call, after a warm-up."""
+    times = []
+    for _ in range(_WARM_UP + repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[_WARM_UP:])
+
+
+class _Raw:
+    """The puts, gets and deletes that one rank makes in an all_reduce, on keys of its own."""
+
+    def __init__(self, storage: FullStorage, x: NDArray[Any], rank: int, size: int, aggregators: int) -> None:
+        self._storage, self._x, self._name = storage, x, f"raw-{rank}"
+        layout = Layout({"x": x}, "sum", aggregators=aggregators, chunk_bytes=CHUNK_BYTES)
+        self._chunks = []
+        for chunk, pieces in enumerate(layout.chunks):
+            lo, hi = (pieces[0].lo, pieces[-1].hi) if pieces else (0, 0)
+            owned = chunk % layout.aggregators == rank
+            self._chunks.append((lo, hi, size - 1 if owned else 1))
+        self._round = 0
+
+    def once(self) -> None:
+        self._round += 1
+        for chunk, (lo, hi, gets) in enumerate(self._chunks):
+            key = f"{self._name}/{self._round}.{chunk}"
+            data: Parts = [self._x[lo:hi].data.cast("B")] if hi > lo else []
+            self._storage.put_many({key: data}, if_absent=True)
+            for _ in range(gets):
+                value = self._storage.get_many([key])[key]
+                self._x[lo:hi] = np.frombuffer(value, np.float32)
+            self._storage.delete([key])
+
+
+def _sweep(storage: str, reference: Reference, prefix: str) -> None:
+    left = Prefix(open_storage(storage, reference), prefix)
+    left.delete(list(left.list("")))
+    left.close()
+
+
+if __name__ == "__main__":
+    print(json.dumps(_worker(json.loads(sys.argv[1]))))
