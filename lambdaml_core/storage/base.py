@@ -60,7 +60,8 @@ class Storage(Protocol):
 
     Built as ``factory(url, options)``; does no I/O until used; safe to use from several threads; raises only
     :class:`~lambdaml_core.errors.StorageError` and its subclasses. Keys are slash-separated words of
-    ``[A-Za-z0-9._-]`` with no empty, ``.`` or ``..`` part (see :func:`lambdaml_core.storage.check_key`).
+    ``[A-Za-z0-9._-]`` with no empty, ``.`` or ``..`` part (see :func:`lambdaml_core.storage.check_key`). No key is the
+    folder of another: where there is ``a/b``, a put of ``a`` may be refused with a ``StorageError``, and the reverse.
     """
 
     @property
@@ -117,6 +118,7 @@ class SupportsMany(Protocol):
         """The values of those keys that exist.
 
         If none exists, blocks until the first does, at most ``wait_s`` seconds, and returns what is there then.
+        No keys are no reason to wait.
         """
 
 
