@@ -104,6 +104,7 @@ class DataFormatSpec(PluginSpec):
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]+)+")
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -113,25 +114,27 @@ def check_spec(spec: PluginSpec) -> None:
     Raises:
         ValueError, TypeError: one line that says what is wrong with it.
     """
-    for name in (spec.name, *spec.aliases):
-        _check_word(spec, "name", name, _NAME)
+    _check_words(spec, "a name", (spec.name,), _NAME)
+    _check_words(spec, "an alias", spec.aliases, _NAME)
     if isinstance(spec, StorageSpec):
-        for scheme in spec.schemes:
-            _check_word(spec, "URL scheme", scheme, _SCHEME)
+        _check_words(spec, "a URL scheme", spec.schemes, _SCHEME)
         if spec.name not in spec.schemes:
             raise ValueError(f"the storage {spec.name} must have its name among its URL schemes {spec.schemes}")
     if isinstance(spec, DataFormatSpec):
-        for suffix in spec.suffixes:
-            if not suffix.startswith("."):
-                raise ValueError(f"the suffix {suffix!r} of {spec.name} must start with a dot")
+        _check_words(spec, "a suffix", spec.suffixes, _SUFFIX)
+    if not isinstance(spec.summary, str):
+        raise TypeError(f"the summary of {spec.name} must be a string, not {spec.summary!r}")
     if not (isinstance(spec.factory, str) and _FACTORY.fullmatch(spec.factory)):
         raise ValueError(f"the factory of {spec.name} must be written 'module:Class', not {spec.factory!r}")
     check_options(spec.options)
 
 
-def _check_word(spec: PluginSpec, what: str, word: Any, allowed: re.Pattern[str]) -> None:
-    if not (isinstance(word, str) and allowed.fullmatch(word)):
-        raise ValueError(f"the {what} {word!r} of {spec.factory!r} must be made of lowercase words")
+def _check_words(spec: PluginSpec, what: str, words: Any, allowed: re.Pattern[str]) -> None:
+    if not isinstance(words, tuple):  # a string would pass as the tuple of its letters
+        raise TypeError(f"{words!r} of {spec.name} must be a tuple, each item {what}")
+    for word in words:
+        if not (isinstance(word, str) and allowed.fullmatch(word)):
+            raise ValueError(f"{word!r} cannot be {what} of {spec.factory!r}: it must match {allowed.pattern}")
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_lowercase_words_are_names(name: str) -> None:
 @pytest.mark.parametrize("as_alias", [False, True])
 def test_other_names_are_refused(name: Any, as_alias: bool) -> None:
     names: dict[str, Any] = {"name": "fine", "aliases": (name,)} if as_alias else {"name": name}
-    with pytest.raises(ValueError, match="must be made of lowercase words"):
+    with pytest.raises(ValueError, match=r"cannot be an? (name|alias) of 'pkg:Class'"):
         check_spec(ModelSpec(factory="pkg:Class", **names))
 
 
@@ -94,7 +94,7 @@ def test_a_storage_serves_the_scheme_of_its_name() -> None:
     check_spec(StorageSpec(name="s3", schemes=("s3", "s3+http"), factory="p:C"))
     with pytest.raises(ValueError, match="must have its name among its URL schemes"):
         check_spec(StorageSpec(name="s3", schemes=("aws",), factory="p:C"))
-    with pytest.raises(ValueError, match="the URL scheme 'S3'"):
+    with pytest.raises(ValueError, match="'S3' cannot be a URL scheme of"):
         check_spec(StorageSpec(name="s3", schemes=("s3", "S3"), factory="p:C"))
 
 
@@ -105,8 +105,21 @@ def test_schemes_are_words_of_a_storage_once() -> None:
 
 def test_suffixes_start_with_a_dot() -> None:
     check_spec(DataFormatSpec(name="csv", factory="p:C", suffixes=(".csv", ".csv.gz")))
-    with pytest.raises(ValueError, match="must start with a dot"):
-        check_spec(DataFormatSpec(name="csv", factory="p:C", suffixes=("csv",)))
+    for wrong in ("csv", ".", ".a b", None):
+        with pytest.raises(ValueError, match="cannot be a suffix of 'p:C'"):
+            check_spec(DataFormatSpec(name="csv", factory="p:C", suffixes=(wrong,)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["aliases", "schemes"])
+def test_words_come_in_a_tuple(field: str) -> None:
+    wrong: Any = "s"
+    with pytest.raises(TypeError, match="'s' of s must be a tuple"):
+        check_spec(dataclasses.replace(StorageSpec(name="s", schemes=("s",), factory="p:C"), **{field: wrong}))
+
+
+def test_a_summary_is_text() -> None:
+    with pytest.raises(TypeError, match="the summary of s must be a string"):
+        check_spec(ModelSpec(name="s", factory="p:C", summary=["s"]))  # type: ignore[arg-type]
 
 
 def test_a_reference_builds_what_it_names() -> None:
