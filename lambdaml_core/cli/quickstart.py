@@ -29,8 +29,7 @@ SETTINGS: dict[str, Any] = {
     "rounds": 900,
     "optimizer": {
         "name": "ga_sgd",
-        "learning_rate": 0.5,
-        "schedule": "inverse_sqrt",
+        "learning_rate": 0.2,
         "momentum": 0.9,
         "l2": 1e-4,
     },
