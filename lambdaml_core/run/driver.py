@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
+import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from numpy.typing import NDArray
 
+from lambdaml_core.data.shards import Manifest
+from lambdaml_core.errors import JobError, KeyNotFound, LambdaMLError, RunCancelled, WorkerFailed
+from lambdaml_core.provider.base import WorkerRef
+from lambdaml_core.registry import default_registry
+from lambdaml_core.run.cleanup import remove_channel, remove_run, remove_temporary_data
+from lambdaml_core.run.interrupts import Interrupts
 from lambdaml_core.run.job import Job
-from lambdaml_core.run.records import RunRecord
+from lambdaml_core.run.plan import Plan, check_data, default_channel, make_plan
+from lambdaml_core.run.records import RunRecord, read_run
+from lambdaml_core.run.redact import without_secrets
+from lambdaml_core.run.spec import (
+    DRIVER,
+    END,
+    PROGRESS,
+    SPEC,
+    Place,
+    Spec,
+    end_key,
+    error_key,
+    event_key,
+    get_json,
+    log_key,
+    put_json,
+    run_store,
+    sha256,
+)
+from lambdaml_core.storage.layers import Prefix
 
 Event = Mapping[str, Any]
 """A JSON object with ``event``, ``run`` and ``time_s`` (seconds since 1970)."""
+
+_POLL_S = 0.05  # how soon a worker's end is noticed
+_FOLLOW_S = 0.5  # how often the progress is read
+_ALIVE_S = 5.0  # how often the driver leaves a sign of life
+_LOG_BYTES = 64 << 10  # of a worker's log that is kept with a failed run
+_SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
 
 
 def run_job(
@@ -29,8 +64,259 @@ def run_job(
             ``epoch`` and ``ended``.
 
     Raises:
-        UsageError: the job cannot work; nothing was launched.
+        UsageError: the job cannot work; nothing was launched, and nothing is left of it.
         WorkerFailed: a worker ended with an error; the record of the failed run is in the store.
         RunCancelled: interrupted by Ctrl-C or SIGTERM; no worker is left, and the run is marked.
     """
-    raise NotImplementedError
+    if (job.data.source is None) == (arrays is None):
+        raise JobError(
+            "data.source must be given" if arrays is None else "data.source cannot be given beside arrays",
+            hint="a file to partition, or the directory or URL of a partition" if arrays is None else None,
+        )
+    plan = make_plan(job)
+    with Interrupts() as interrupts:
+        driver = _Driver(plan, new_run_name(job.name), interrupts, on_event)
+        driver.execute(driver.prepare(arrays))
+    return read_run(job.store, driver.run)
+
+
+def new_run_name(name: str | None = None) -> str:
+    """A name for a run that sorts by time and can be said aloud, such as ``20250131-235959-income-pavilo``."""
+    word = "".join(random.SystemRandom().choices(_SYLLABLES, k=3))
+    return "-".join(filter(None, [datetime.now(UTC).strftime("%Y%m%d-%H%M%S"), name, word]))
+
+
+class _Driver:
+    """One run."""
+
+    def __init__(self, plan: Plan, run: str, interrupts: Interrupts, on_event: Callable[[Event], None] | None) -> None:
+        self.run = run
+        self._plan, self._interrupts, self._on_event = plan, interrupts, on_event
+        self._provider = plan.provider
+        self._root = plan.store.open()
+        self._store = run_store(self._root, run)
+        self._events = 0
+        self._round = -1
+        self._followed = self._alive = 0.0
+
+    # --- before the launch
+
+    def prepare(self, arrays: tuple[Any, NDArray[Any]] | None) -> Spec:
+        """Partition where that is needed, and write the specification. On any error nothing is left behind."""
+        channel: Place | None = None
+        try:
+            data, prefix, manifest = self._partition(arrays)
+            message_bytes = check_data(self._plan.job, manifest)
+            channel = self._plan.channel or default_channel(self._plan, self.run, message_bytes)
+            spec = self._spec(channel, data, prefix, manifest)
+            self._interrupts.defer()  # from here on the run exists, and is ended in order
+            self._sign_of_life()
+            self._store.put(SPEC, [spec.encode()], if_absent=True)
+        except BaseException as e:
+            self._interrupts.defer()
+            remove_run(self._root, self.run)
+            if channel is not None:
+                remove_channel(channel, self.run)
+            if isinstance(e, KeyboardInterrupt):
+                raise RunCancelled("interrupted before any worker was started") from e
+            raise
+        return spec
+
+    def _partition(self, arrays: tuple[Any, NDArray[Any]] | None) -> tuple[Place, str, Manifest]:
+        """The partition to train on: one that exists, or one made for this run below its prefix in the store."""
+        from lambdaml_core.data.arrays import write_arrays
+        from lambdaml_core.data.partition import format_of, partition
+
+        job, source = self._plan.job, self._plan.job.data.source
+        if source is not None and "://" in source:
+            place = Place.of(source)
+            return place, "", _manifest(place)
+        out = Prefix(self._store, "data")
+        settings: dict[str, Any] = {
+            "shards": job.data.shards or job.workers,
+            "seed": job.seed,
+            "validation": job.data.validation,
+        }
+        if arrays is not None:
+            manifest = write_arrays(*arrays, out, **settings)
+        else:
+            assert source is not None  # noqa: S101  (run_job has checked)
+            format = job.data.format or format_of(source)
+            if job.data.features is not None and format.values.get("features", 0) is None:
+                format = dataclasses.replace(format, values={**format.values, "features": job.data.features})
+            manifest = partition(source, out, format=format, **settings)
+        self._tell("partitioned", rows=manifest.rows, validation_rows=manifest.validation_rows, bytes=manifest.nbytes)
+        return self._plan.store, f"runs/{self.run}/data", manifest
+
+    def _spec(self, channel: Place, data: Place, prefix: str, manifest: Manifest) -> Spec:
+        job = self._plan.job
+        epoch = -(-manifest.rows // job.batch_size)
+        limits = [job.rounds, job.epochs and job.epochs * epoch]
+        return Spec(
+            run=self.run,
+            generation=0,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seed=job.seed,
+            workers=job.workers,
+            batch_size=job.batch_size,
+            rounds=min(limit for limit in limits if limit is not None),
+            aggregators=job.aggregators,
+            store=self._plan.store,
+            channel=channel,
+            model=job.model,
+            optimizer=job.optimizer,
+            pattern=default_registry().resolve("communicator", "aggregate"),
+            data=data,
+            data_prefix=prefix,
+            data_checksum=manifest.checksum,
+            usd=self._plan.usd,
+            job=job.to_mapping(),
+        )
+
+    # --- from the launch to the end
+
+    def execute(self, spec: Spec) -> None:
+        """Launch, watch, and clean up whatever happens."""
+        began = time.monotonic()
+        end: dict[str, Any] = {"status": "failed", "stop_reason": None}
+        deployment: Mapping[str, Any] = {}
+        try:
+            self._interrupts.check()
+            deployment = self._provider.deploy(self._plan.provider_plan)
+            handles = self._launch(spec, deployment)
+            self._tell("launched", workers=spec.workers, rounds=spec.rounds, aggregators=spec.aggregators)
+            self._watch(handles)
+            end["status"] = "succeeded"
+        except KeyboardInterrupt as e:
+            end |= {"status": "cancelled", "stop_reason": "interrupted"}
+            raise RunCancelled(f"the run {self.run} was cancelled", hint="no worker of it is left") from e
+        except LambdaMLError as e:
+            end["stop_reason"] = e.message
+            raise
+        except BaseException as e:
+            end["stop_reason"] = f"the driver failed: {type(e).__name__}: {e}"
+            raise
+        finally:
+            self._finish(spec, deployment, end, began)
+
+    def _launch(self, spec: Spec, deployment: Mapping[str, Any]) -> dict[str, int]:
+        """Start every worker. Returns the rank of each handle."""
+        launcher = self._provider.launcher(deployment)
+        storage = dataclasses.asdict(spec.store.reference)
+        digest = sha256(bytes(self._store.get(SPEC)))
+        return {
+            launcher.launch(WorkerRef(spec.store.url, storage, self.run, rank, 0, digest)): rank
+            for rank in range(spec.workers)
+        }
+
+    def _watch(self, handles: Mapping[str, int]) -> None:
+        """Until all workers have succeeded.
+
+        Raises:
+            WorkerFailed: one has not.
+        """
+        going_on = dict(handles)
+        while going_on:
+            self._interrupts.check()
+            words = self._provider.poll(list(going_on))
+            states = {handle: self._state(handles[handle], word) for handle, word in words.items()}
+            failed = {handles[h]: word for h, word in states.items() if word.startswith("failed")}
+            if failed:
+                raise self._failure(failed)
+            going_on = {h: rank for h, rank in going_on.items() if states.get(h) != "succeeded"}
+            self._follow(last=not going_on)
+            if going_on:
+                time.sleep(_POLL_S)
+
+    def _state(self, rank: int, word: str) -> str:
+        """What the provider says of a worker, or the records where it does not know."""
+        if word != "unknown":
+            return word
+        found = self._store.get_many([end_key(rank), error_key(rank)])
+        return "succeeded" if end_key(rank) in found else "failed" if found else "running"
+
+    def _failure(self, failed: Mapping[int, str]) -> WorkerFailed:
+        """The error of the worker that failed first, among those that have ended by now."""
+        errors = [(rank, self._read(error_key(rank))) for rank in failed]
+        said = [(error["time_s"], rank, error) for rank, error in errors if error is not None]
+        silent = [rank for rank, error in errors if error is None]
+        if silent:  # what ended without a word is why others have something to say
+            rank = silent[0]
+            reason = failed[rank].partition(": ")[2] or self._last_words(rank)
+            return WorkerFailed(f"worker {rank} of run {self.run} ended: {reason}", hint=self._log_hint(rank))
+        _, rank, error = min(said, key=lambda s: s[:2])
+        return WorkerFailed(
+            f"worker {rank} of run {self.run}: {error['message']}", hint=error["hint"] or self._log_hint(rank)
+        )
+
+    def _last_words(self, rank: int) -> str:
+        lines = [line.strip() for line in self._provider.logs(self.run, rank, 0.0) if line.strip()]
+        return lines[-1] if lines else "without a word"
+
+    def _log_hint(self, rank: int) -> str:
+        return f"its log is in the store under runs/{self.run}/{log_key(rank)}"
+
+    def _follow(self, *, last: bool) -> None:
+        """Hand on what rank 0 has told since the last time."""
+        now = time.monotonic()
+        if now - self._alive >= _ALIVE_S:
+            self._sign_of_life()
+        if now - self._followed < _FOLLOW_S and not last:
+            return
+        self._followed = now
+        progress = self._read(PROGRESS)
+        if progress is None or progress["round"] == self._round:
+            return
+        self._round = progress["round"]
+        for number in range(self._events, progress.pop("events")):
+            self._emit(get_json(self._store, event_key(number)))
+            self._events = number + 1
+        self._tell("progress", **progress)
+
+    def _finish(self, spec: Spec, deployment: Mapping[str, Any], end: dict[str, Any], began: float) -> None:
+        """End what still runs, keep logs of a failure, remove what was temporary, write the end."""
+        self._provider.cancel(self.run)
+        if end["status"] == "failed":
+            self._keep_logs(spec)
+        self._provider.teardown(deployment)
+        remove_channel(spec.channel, self.run)
+        remove_temporary_data(self._root, self.run)
+        seconds = time.monotonic() - began
+        put_json(self._store, END, end | {"seconds": seconds, "time_s": time.time()}, if_absent=True)
+        self._tell("ended", status=end["status"], stop_reason=end["stop_reason"])
+
+    def _keep_logs(self, spec: Spec) -> None:
+        texts = [spec.encode().decode()]
+        for rank in range(spec.workers):
+            text = "\n".join(self._provider.logs(self.run, rank, 0.0))
+            if text:
+                text = without_secrets(text, texts)
+                self._store.put(log_key(rank), [text.encode()[-_LOG_BYTES:]])
+
+    # --- small things
+
+    def _sign_of_life(self) -> None:
+        self._alive = time.monotonic()
+        put_json(self._store, DRIVER, {"time_s": time.time()})
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        try:
+            return get_json(self._store, key)
+        except KeyNotFound:
+            return None
+
+    def _tell(self, event: str, **values: Any) -> None:
+        self._emit({"event": event, "run": self.run, "time_s": time.time(), **values})
+
+    def _emit(self, event: Event) -> None:
+        default_registry().run_event(event)
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+def _manifest(place: Place) -> Manifest:
+    store = place.open()
+    try:
+        return Manifest.load(store)
+    finally:
+        store.close()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from lambdaml_core.errors import KeyNotFound, RunError, RunNotFound
+from lambdaml_core.errors import KeyNotFound, RunError, RunNotFound, StorageError
 from lambdaml_core.options import nearest
-from lambdaml_core.storage import FullStorage, check_key, open_storage
-from lambdaml_core.storage.layers import Prefix
-from lambdaml_core.storage.url import StorageURL
+from lambdaml_core.run.cleanup import remove_channel, remove_run
+from lambdaml_core.run.spec import DRIVER, END, PROGRESS, RESULT, SPEC, Spec, end_key, error_key, run_store
+from lambdaml_core.storage import FullStorage, StorageURL, open_storage
 
-__all__ = ["RunRecord", "clean", "list_runs", "read_run"]
+__all__ = ["RunRecord", "clean", "list_runs", "model_files", "read_run"]
+
+STALLED_S = 60.0  # without a sign of life from driver or workers
 
 
 class Seconds(TypedDict):
@@ -50,7 +53,8 @@ class Requests(TypedDict):
 class RunRecord(TypedDict):
     """One run, as ``--json`` prints it; None where a figure has no meaning or is not there yet.
 
-    ``status`` is ``running``, ``succeeded``, ``failed`` or ``cancelled``. ``loss``, ``accuracy``, ``auc`` and
+    ``status`` is ``running``, ``stalled`` (nothing heard for a minute), ``succeeded``, ``failed`` or ``cancelled``.
+    ``loss``, ``accuracy``, ``auc`` and
     ``baseline_accuracy`` (of the commonest class) are of the validation rows; ``train_loss`` is the mean loss of all
     training rows without penalty. ``bytes`` and ``requests`` are those of the channel, all workers together.
     ``exact``: all workers had one fingerprint (library versions, processor features, threads).
@@ -86,7 +90,11 @@ class RunRecord(TypedDict):
 
 def list_runs(store: str) -> list[RunRecord]:
     """Every run in the store of this URL, oldest first."""
-    raise NotImplementedError
+    opened = open_storage(store)
+    try:
+        return [_record(opened, store, run) for run in _names(opened)]
+    finally:
+        opened.close()
 
 
 def read_run(store: str, run: str) -> RunRecord:
@@ -95,7 +103,29 @@ def read_run(store: str, run: str) -> RunRecord:
     Raises:
         RunNotFound: there is none of that name; the hint has the nearest.
     """
-    raise NotImplementedError
+    opened = open_storage(store)
+    try:
+        return _record(opened, store, run)
+    finally:
+        opened.close()
+
+
+def model_files(store: str, run: str) -> dict[str, bytes]:
+    """The files of the model of a run, by name, for :func:`lambdaml_core.run.saved.decode`.
+
+    Raises:
+        RunNotFound: there is none of that name.
+        RunError: it has no model.
+    """
+    opened = open_storage(store)
+    try:
+        result = _read(opened, run, [RESULT]).get(RESULT)
+        if result is None:
+            _spec(opened, run)
+            raise RunError(f"the run {run} has no model", hint="only a run that has succeeded has one")
+        return {name: bytes(run_store(opened, run).get(f"model/{name}")) for name in result["files"]}
+    finally:
+        opened.close()
 
 
 def clean(store: str, run: str | None = None) -> list[str]:
@@ -105,4 +135,128 @@ def clean(store: str, run: str | None = None) -> list[str]:
         RunNotFound: there is none of that name.
         RunError: the run named is still going on.
     """
-    raise NotImplementedError
+    opened = open_storage(store)
+    try:
+        removed = []
+        for name in _names(opened) if run is None else [run]:
+            status = _record(opened, store, name)["status"]
+            if status == "running" and run is not None:
+                raise RunError(f"the run {run} is still going on", hint="interrupt it first")
+            if status in ("running", "stalled") and run is None:
+                continue
+            remove_channel(_spec(opened, name).channel, name)
+            remove_run(opened, name)
+            removed.append(name)
+        return removed
+    finally:
+        opened.close()
+
+
+def _names(store: FullStorage) -> list[str]:
+    """Every run that has a specification."""
+    keys = (key.split("/") for key in store.list("runs/"))
+    return [key[1] for key in keys if len(key) == 3 and key[2] == SPEC]
+
+
+def _spec(store: FullStorage, run: str) -> Spec:
+    try:
+        return Spec.decode(bytes(run_store(store, run).get(SPEC)))
+    except KeyNotFound as e:
+        raise RunNotFound(f"there is no run {run} in the store", hint=nearest(run, _names(store))) from e
+    except StorageError as e:  # no name of a run, and none of a key
+        raise RunNotFound(f"{run!r} cannot be the name of a run", hint="lambdaml runs lists them") from e
+
+
+def _read(store: FullStorage, run: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Those of these JSON values of a run that are there."""
+    found: dict[str, Any] = {}
+    wanted = list(keys)
+    mine = run_store(store, run)
+    for key, data in mine.get_many(wanted).items():
+        found[key] = json.loads(bytes(data))
+    return found
+
+
+def _record(store: FullStorage, url: str, run: str) -> RunRecord:
+    spec = _spec(store, run)
+    ranks = range(spec.workers)
+    found = _read(store, run, [END, RESULT, PROGRESS, DRIVER, *map(end_key, ranks), *map(error_key, ranks)])
+    end, result, progress = (found.get(key, {}) for key in (END, RESULT, PROGRESS))
+    ends = [found[end_key(rank)] for rank in ranks if end_key(rank) in found]
+    errors = [found[error_key(rank)] for rank in ranks if error_key(rank) in found]
+    status = _status(found, errors)
+    stop_reason = result.get("stop_reason") or end.get("stop_reason") or (errors[0]["message"] if errors else None)
+    figures = result.get("figures", progress)
+    files = result.get("files", {})
+    return RunRecord(
+        schema=1,
+        run=run,
+        status=status,
+        stop_reason=stop_reason,
+        model=spec.model.name,
+        optimizer=spec.optimizer.name,
+        aggregators=spec.aggregators,
+        store=spec.store.url,
+        channel=spec.channel.url,
+        provider=spec.job["provider"]["name"],
+        workers=spec.workers,
+        rounds=result.get("rounds", progress.get("round", 0)),
+        epochs=result.get("epochs", progress.get("epochs", 0.0)),
+        loss=figures.get("loss"),
+        accuracy=figures.get("accuracy"),
+        auc=figures.get("auc"),
+        baseline_accuracy=figures.get("baseline_accuracy"),
+        train_loss=result.get("train_loss"),
+        seconds=_seconds(end.get("seconds", 0.0), ends),
+        bytes=Traffic(sent=_sum(ends, "sent"), received=_sum(ends, "received")),
+        requests=Requests(
+            put=_sum(ends, "put"), get=_sum(ends, "get"), delete=_sum(ends, "delete"), list=_sum(ends, "list")
+        ),
+        cost_usd=_cost(spec, ends),
+        model_path=_model_path(url, run) if files else None,
+        model_sha256=files.get("model.safetensors"),
+        exact=len({json.dumps(e["fingerprint"], sort_keys=True) for e in ends}) <= 1,
+        created=spec.created,
+    )
+
+
+def _status(found: Mapping[str, Any], errors: Sequence[Any]) -> str:
+    """What the driver wrote at the end; where it has not, or not yet, what the workers' records say."""
+    if END in found:
+        return str(found[END]["status"])
+    if RESULT in found:
+        return "succeeded"
+    if errors:
+        return "failed"
+    heard = max((found[key]["time_s"] for key in (DRIVER, PROGRESS) if key in found), default=0.0)
+    return "running" if time.time() - heard < STALLED_S else "stalled"
+
+
+def _seconds(total: float, ends: Sequence[Mapping[str, Any]]) -> Seconds:
+    def mean(part: str) -> float:
+        return sum(e["seconds"][part] for e in ends) / len(ends) if ends else 0.0
+
+    return Seconds(
+        total=total,
+        start=mean("start"),
+        load=mean("load"),
+        compute=mean("compute"),
+        communicate=mean("communicate"),
+        wait=mean("wait"),
+    )
+
+
+def _sum(ends: Sequence[Mapping[str, Any]], name: str) -> int:
+    return sum(int(e["channel"][name]) for e in ends)
+
+
+def _cost(spec: Spec, ends: Sequence[Mapping[str, Any]]) -> float:
+    """Dollars for the requests of all workers, to store and channel."""
+    return sum(e[place][name] * usd for e in ends for place, prices in spec.usd.items() for name, usd in prices.items())
+
+
+def _model_path(url: str, run: str) -> str:
+    """The directory of the model where the store is a directory, else its URL."""
+    place = StorageURL.parse(url)
+    folder = f"{place.path.rstrip('/')}/runs/{run}/model"
+    return folder if place.scheme == "file" else dataclasses.replace(place, path=folder).text()

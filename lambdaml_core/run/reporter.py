@@ -85,7 +85,9 @@ class Reporter:
             self._written += 1
         elapsed = time.monotonic() - self._began
         value = {
+            "time_s": time.time(),
             "round": latest.round,
+            "epochs": latest.round / self._steps,
             "rounds": self._rounds,
             "rounds_per_s": latest.round / elapsed if elapsed > 0 else None,
             "train_loss": number(latest.loss),

@@ -10,19 +10,20 @@ from typing import Any
 
 from lambdaml_core.errors import RunError
 from lambdaml_core.specs import Reference
-from lambdaml_core.storage import FullStorage, open_storage
+from lambdaml_core.storage import FullStorage, open_storage, storage_reference
 from lambdaml_core.storage.layers import Prefix
 
 SCHEMA = 1
 ENTRY = "lambdaml_core.run.worker:run_worker"
 """What a provider is told to run."""
 
-# The keys of a run, below its prefix. The driver writes spec and end; rank 0 progress, events, model/... and, last of
-# all, the result; every worker attempts/<generation>/<rank>/<n>, ends/<rank>, and errors/<rank> when it fails.
+# The keys of a run, below its prefix. The driver writes spec, signs of life and end; rank 0 writes progress, events,
+# model/... and, last of all, the result; every worker attempts/<generation>/<rank>/<n>, ends/<rank>, errors/<rank>.
 SPEC = "spec.json"
 PROGRESS = "progress.json"
 RESULT = "result.json"
 END = "end.json"
+DRIVER = "driver.json"
 
 
 def event_key(number: int) -> str:
@@ -40,12 +41,22 @@ def error_key(rank: int) -> str:
     return f"errors/{rank}.json"
 
 
+def log_key(rank: int) -> str:
+    """The key of the log of a worker of a failed run."""
+    return f"logs/{rank}.txt"
+
+
 @dataclass(frozen=True)
 class Place:
     """A storage as it travels: its URL, with secrets as ``{env:NAME}``, and the plugin that serves it."""
 
     url: str
     reference: Reference
+
+    @classmethod
+    def of(cls, url: str) -> Place:
+        """The place of a URL; raises as :func:`~lambdaml_core.storage.storage_reference`."""
+        return cls(url, storage_reference(url))
 
     def open(self) -> FullStorage:
         """Open it; no I/O happens until it is used."""

@@ -7,8 +7,6 @@ little, because a function's start is paid for: no plugin manager, no command li
 from __future__ import annotations
 
 import json
-import os
-import re
 import secrets
 import sys
 import threading
@@ -21,6 +19,7 @@ from lambdaml_core.data.shards import Manifest, ShardedData
 from lambdaml_core.errors import LambdaMLError, RunCancelled, RunError
 from lambdaml_core.provider.base import WorkerRef
 from lambdaml_core.run.fingerprint import fingerprint
+from lambdaml_core.run.redact import without_secrets
 from lambdaml_core.run.reporter import Reporter, finite, number
 from lambdaml_core.run.spec import (
     RESULT,
@@ -40,8 +39,6 @@ from lambdaml_core.run.training import Outcome, Progress, Trainer
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import FullStorage
 from lambdaml_core.storage.layers import Count, Counts, Prefix
-
-_REFERRED = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def run_worker(
@@ -232,14 +229,6 @@ def _record_error(
         put_json(store, error_key(ref.rank), value)
     except LambdaMLError as e:
         log(without_secrets(f"the error could not be recorded: {e}", texts))
-
-
-def without_secrets(text: str, texts: Sequence[str]) -> str:
-    """The text with every secret that ``texts`` refer to as ``{env:NAME}`` taken out: an SDK may quote what it got."""
-    for name in {name for t in texts for name in _REFERRED.findall(t)}:
-        if value := os.environ.get(name):
-            text = text.replace(value, f"{{env:{name}}}")
-    return text
 
 
 def main() -> None:
