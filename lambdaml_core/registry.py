@@ -25,7 +25,7 @@ from lambdaml_core.errors import (
     UnknownPlugin,
 )
 from lambdaml_core.options import nearest
-from lambdaml_core.specs import Kind, PluginSpec, Reference
+from lambdaml_core.specs import DataFormatSpec, Kind, PluginSpec, Reference
 
 __all__ = ["DISABLE", "PluginInfo", "Registry", "State", "default_registry"]
 
@@ -100,6 +100,33 @@ class Registry:
             if plugin.error:
                 raise _used(kind, name, plugin.error)
         raise self._missing(kind, name)
+
+    def find_format(self, file_name: str) -> DataFormatSpec:
+        """The data format by the ending of a file's name; the longest ending counts, in any case of letters.
+
+        Raises:
+            UnknownPlugin: no format has an ending that fits.
+            PluginConflict, PluginBroken: as :meth:`find`, where two formats fit equally well, or only a broken one.
+        """
+        fitting = [
+            (len(suffix), plugin, spec)
+            for plugin, spec in self._specs()
+            if isinstance(spec, DataFormatSpec)
+            for suffix in spec.suffixes
+            if file_name.lower().endswith(suffix.lower())
+        ]
+        usable = [fit for fit in fitting if fit[1].error is None] or fitting
+        longest = max((length for length, _, _ in usable), default=0)
+        best = [(plugin, spec) for length, plugin, spec in usable if length == longest]
+        if not best:
+            endings = {s for _, spec in self._specs() if isinstance(spec, DataFormatSpec) for s in spec.suffixes}
+            raise UnknownPlugin(f"no data format for {file_name}", hint=f"known: {', '.join(sorted(endings))}")
+        plugin, spec = best[0]
+        if plugin.error:
+            raise _used(spec.kind, spec.name, plugin.error)
+        if len(best) > 1:
+            raise _conflict(spec.kind, file_name[-longest:], [p for p, _ in best])
+        return spec
 
     def names(self, kind: Kind) -> list[str]:
         """Names of the working plugins of a kind, sorted; aliases left out."""

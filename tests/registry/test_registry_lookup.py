@@ -15,13 +15,15 @@ from lambdaml_core import discovery, hookspecs, plugin
 from lambdaml_core.errors import (
     LambdaMLError,
     OptionError,
+    PluginBroken,
     PluginConflict,
     PluginDisabled,
+    PluginError,
     PluginNotInstalled,
     UnknownPlugin,
 )
 from lambdaml_core.registry import DISABLE, Registry, default_registry
-from lambdaml_core.specs import Kind, ModelSpec, Reference, StorageSpec
+from lambdaml_core.specs import DataFormatSpec, Kind, ModelSpec, Reference, StorageSpec
 
 HOOKS = {name: function for name, function in vars(hookspecs).items() if name.startswith("lambdaml_")}
 
@@ -93,6 +95,40 @@ def test_a_stranger_that_claims_a_builtin_name_is_told_to_go(monkeypatch: pytest
     assert "core (lambdaml " in e.value.message
     assert "mine (lambdaml-mine 2.0)" in e.value.message
     assert e.value.hint == f"keep one: pip uninstall lambdaml-mine or export {DISABLE}=mine"
+
+
+def with_formats(monkeypatch: pytest.MonkeyPatch, *suffixes: str, error: PluginError | None = None) -> Registry:
+    """A registry in which another distribution has a format ``mine`` for these suffixes."""
+    stranger = discovery.Plugin("mine", "mine.plugin", "lambdaml-mine", "2.0", error=error)
+    stranger.specs.append(DataFormatSpec(name="mine", factory="mine:Mine", suffixes=suffixes))
+    builtin = discovery.discover
+    monkeypatch.setattr("lambdaml_core.registry.discover", lambda manager: [*builtin(manager), stranger])
+    return Registry()
+
+
+def test_a_format_is_found_by_the_longest_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = with_formats(monkeypatch, ".mine", ".mine.svm")
+    assert registry.find_format("a.SVM").name == "libsvm"
+    assert registry.find_format("a.b.svm").name == "libsvm"
+    assert registry.find_format("a.mine.svm").name == "mine"
+    with pytest.raises(UnknownPlugin) as e:
+        registry.find_format("a.txt")
+    assert ".libsvm, .libsvm.gz, .mine" in (e.value.hint or "")
+
+
+def test_an_ending_claimed_twice_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = with_formats(monkeypatch, ".svm")
+    assert registry.find_format("a.libsvm").name == "libsvm"
+    with pytest.raises(PluginConflict, match=r"the data format \.svm is claimed by core .* and by mine"):
+        registry.find_format("a.svm")
+
+
+def test_a_broken_format_takes_no_ending_from_a_working_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = with_formats(monkeypatch, ".mine", ".mine.svm", error=PluginBroken("it is broken", hint="mend it"))
+    assert registry.find_format("a.mine.svm").name == "libsvm"
+    with pytest.raises(PluginBroken, match="the data format mine cannot be used: it is broken") as e:
+        registry.find_format("a.mine")
+    assert e.value.hint == "mend it"
 
 
 def test_a_plugin_that_names_one_thing_twice_is_refused() -> None:
