@@ -24,7 +24,7 @@ def bench() -> None:
     "--sizes", default="1KB,1MB,40MB,100MB", show_default=True, help="Bytes of the message, with KB, MB or GB."
 )
 @click.option(
-    "--aggregators", default="all", show_default=True, help="How many ranks fold the message: 1 to workers, or all."
+    "--aggregators", default="1,all", show_default=True, help="How many ranks fold the message: 1 to workers, or all."
 )
 @click.option(
     "--repeats", default=None, type=click.IntRange(1), help="Repetitions; default: more for smaller messages."
@@ -35,13 +35,12 @@ def collectives(
 ) -> None:
     """Time all_reduce over a storage, beside "raw": the same bytes with no coordination."""
     from lambdaml_core.run.bench import bench_collectives
-    from lambdaml_core.run.plan import default_local_channel
 
     rows = bench_collectives(
-        storage or default_local_channel(),
+        storage,
         workers=workers,
         sizes=[parse_size(word) for word in sizes.split(",")],
-        aggregators=_parse_aggregators(aggregators, workers),
+        aggregators=[_parse_aggregators(word, workers) for word in aggregators.split(",")],
         repeats=repeats,
     )
     if as_json:

@@ -18,7 +18,7 @@ from lambdaml_core.errors import DeadlineExpired, NotSupported, UsageError
 from lambdaml_core.storage.base import Buffer
 from lambdaml_core.storage.layers import FullStorage
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 2 << 20
 WINDOW_BYTES = 16 << 20
 DEADLINE_S = 60.0
 _HEADER_ROOM = 64 << 10  # of a storage's largest value, for header and schema

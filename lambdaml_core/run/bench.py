@@ -6,10 +6,12 @@ its own, so that nobody waits for anybody: what the storage and the machine can 
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
+import shutil
 import statistics
-import subprocess  # noqa: S404  (starting processes is what a benchmark of several processes does)
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,7 @@ from lambdaml_core.comm.engine import CHUNK_BYTES, Engine
 from lambdaml_core.comm.layout import Layout
 from lambdaml_core.errors import RunError
 from lambdaml_core.provider.local import worker_environment
+from lambdaml_core.run.plan import local_channel
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import FullStorage, StorageURL, open_storage, storage_reference
 from lambdaml_core.storage.base import Parts
@@ -43,41 +46,59 @@ class Row(TypedDict):
 
 
 def bench_collectives(
-    storage: str, *, workers: int, sizes: Sequence[int], aggregators: int, repeats: int | None = None
+    storage: str | None, *, workers: int, sizes: Sequence[int], aggregators: Sequence[int], repeats: int | None = None
 ) -> Iterator[Row]:
     """Time all_reduce of float32 messages of ``sizes`` bytes.
 
     Args:
-        storage: URL of a channel; a random prefix is used and removed.
+        aggregators: each K to measure.
+        storage: URL of a channel, where a random prefix is used and removed; None = a fresh directory on tmpfs.
         repeats: repetitions of each; None = more for smaller messages.
 
     Raises:
         RunError: a worker failed; the message has its last line.
     """
-    reference = storage_reference(storage)
-    for size in sizes:
-        job = {
-            "storage": storage,
-            "reference": vars(reference),
-            "prefix": f"bench-{secrets.token_hex(6)}",
-            "size": workers,
-            "aggregators": aggregators,
-            "bytes": size,
-            "repeats": repeats or max(9, min(300, 1_200_000_000 // (size + 4_000_000))),
-        }
+    if storage is None:
+        url = local_channel(f"bench-{secrets.token_hex(6)}", workers, max(sizes))
         try:
-            times = run_workers("lambdaml_core.run.bench", job, workers)
+            yield from bench_collectives(url, workers=workers, sizes=sizes, aggregators=aggregators, repeats=repeats)
         finally:
-            _sweep(storage, reference, job["prefix"])
-        yield Row(
-            op="all_reduce",
-            aggregators=aggregators,
-            storage=str(StorageURL.parse(storage)),
-            workers=workers,
-            bytes=size,
-            median_s=max(t["median_s"] for t in times),
-            raw_s=max(t["raw_s"] for t in times),
-        )
+            shutil.rmtree(StorageURL.parse(url).path)
+        return
+    reference = storage_reference(storage)
+    for size, k in itertools.product(sizes, aggregators):
+        yield _measure(storage, reference, workers, size, k, repeats)
+
+
+def _measure(storage: str, reference: Reference, workers: int, size: int, aggregators: int, repeats: int | None) -> Row:
+    prefix = f"bench-{secrets.token_hex(6)}"
+    job = {
+        "storage": storage,
+        "reference": vars(reference),
+        "prefix": prefix,
+        "size": workers,
+        "aggregators": aggregators,
+        "bytes": size,
+        "repeats": repeats or default_repeats(size),
+    }
+    try:
+        times = run_workers("lambdaml_core.run.bench", job, workers)
+    finally:
+        _sweep(storage, reference, prefix)
+    return Row(
+        op="all_reduce",
+        aggregators=aggregators,
+        storage=str(StorageURL.parse(storage)),
+        workers=workers,
+        bytes=size,
+        median_s=max(t["median_s"] for t in times),
+        raw_s=max(t["raw_s"] for t in times),
+    )
+
+
+def default_repeats(size: int) -> int:
+    """More for smaller messages, which vary more and take less."""
+    return max(9, min(300, 1_200_000_000 // (size + 4_000_000)))
 
 
 def run_workers(module: str, job: dict[str, Any], workers: int) -> list[dict[str, float]]:

@@ -105,14 +105,16 @@ class FileStorage:
             return found
         give_up = time.monotonic() + wait_s
         watcher = self._watcher()
-        appeared: Iterable[str] | None = None
+        folders = {path.rpartition("/")[0] for path in wanted}
+        appeared: Iterable[str] = ()
         while True:
-            watching_anew = self._watch({path.rpartition("/")[0] for path in wanted}, watcher)
-            found = self._present(wanted if appeared is None or watching_anew else appeared, wanted)
+            # a name may have come before its folder was watched; afterwards the watcher tells of each
+            candidates = wanted if self._watch(folders, watcher) else appeared
+            found = self._present(candidates, wanted)
             left = give_up - time.monotonic()
             if found or left <= 0:
                 return found
-            appeared = watcher.wait(min(left, _LONGEST_SLEEP_S)) or None
+            appeared = watcher.wait(min(left, _LONGEST_SLEEP_S)) or wanted
 
     def list(self, prefix: str) -> Iterator[str]:
         folder = prefix.rpartition("/")[0]

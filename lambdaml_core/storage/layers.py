@@ -31,6 +31,10 @@ class Complete(FullStorage):
 
     def __init__(self, inner: Storage) -> None:
         self._inner = inner
+        # found out once: isinstance with a protocol costs more than a request on a local storage
+        self._lists = inner if isinstance(inner, SupportsList) else None
+        self._many = inner if isinstance(inner, SupportsMany) else None
+        self._views = inner if isinstance(inner, SupportsViews) else None
 
     @property
     def caps(self) -> StorageCaps:
@@ -54,22 +58,22 @@ class Complete(FullStorage):
         Raises:
             NotSupported: this storage cannot list, so it can be a channel but not a store.
         """
-        if not isinstance(self._inner, SupportsList):
+        if self._lists is None:
             raise NotSupported(
                 f"{type(self._inner).__name__} cannot list its keys", hint="use it as channel, with another store"
             )
-        return self._inner.list(prefix)
+        return self._lists.list(prefix)
 
     def put_many(
         self, items: Mapping[str, Parts], *, if_absent: bool = False, ttl_s: float | None = None
     ) -> Collection[str]:
-        if isinstance(self._inner, SupportsMany):
-            return self._inner.put_many(items, if_absent=if_absent, ttl_s=ttl_s)
+        if self._many is not None:
+            return self._many.put_many(items, if_absent=if_absent, ttl_s=ttl_s)
         return [k for k, data in items.items() if self._inner.put(k, data, if_absent=if_absent, ttl_s=ttl_s)]
 
     def get_many(self, keys: Sequence[str], *, wait_s: float = 0.0) -> Mapping[str, Buffer]:
-        if isinstance(self._inner, SupportsMany):
-            return self._inner.get_many(keys, wait_s=wait_s)
+        if self._many is not None:
+            return self._many.get_many(keys, wait_s=wait_s)
         found: dict[str, Buffer] = {}
         for key in keys:
             try:
@@ -79,7 +83,7 @@ class Complete(FullStorage):
         return found
 
     def intact(self, key: str, data: Buffer) -> bool:
-        return self._inner.intact(key, data) if isinstance(self._inner, SupportsViews) else True
+        return self._views is None or self._views.intact(key, data)
 
 
 class Layer(FullStorage):

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from lambdaml_core.cli.bench import parse_size
-from lambdaml_core.run.bench import bench_collectives, median_time, run_workers
+from lambdaml_core.run.bench import bench_collectives, default_repeats, median_time, run_workers
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         for size in map(parse_size, args.sizes.split(",")):
             for k in args.aggregators.split(","):
                 aggregators = workers if k == "all" else int(k)
-                (row,) = bench_collectives(args.storage, workers=workers, sizes=[size], aggregators=aggregators)
+                (row,) = bench_collectives(args.storage, workers=workers, sizes=[size], aggregators=[aggregators])
                 gloo_s = _gloo(workers, size)
                 rows.append({**row, "gloo_s": gloo_s, "ratio": gloo_s / row["median_s"]})
                 print(json.dumps(rows[-1]), file=sys.stderr)
@@ -43,7 +43,7 @@ def _gloo(workers: int, size: int) -> float:
         "bytes": size,
         "size": workers,
         "port": port,
-        "repeats": max(9, min(300, 1_200_000_000 // (size + 4_000_000))),
+        "repeats": default_repeats(size),
     }
     return max(t["median_s"] for t in run_workers("tests.benchmarks.collectives", job, workers))
 
