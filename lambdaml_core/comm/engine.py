@@ -9,123 +9,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lambdaml_core.comm.base import Arrays, Fill, Op, Pattern
-from lambdaml_core.comm.collective import Collective, Progress, Settings
-from lambdaml_core.comm.contents import Contents, Gathered, InPlace
-from lambdaml_core.comm.layout import Layout, Workspace, flatten
-from lambdaml_core.comm.patterns import aggregate, share
+from lambdaml_core.comm.collective import Collective
+from lambdaml_core.comm.patterns import aggregate
+from lambdaml_core.comm.planner import CHUNK_BYTES, Planner
 from lambdaml_core.comm.schedule import Delete, GetMany, PutMany, Request, StillIntact, advance
-from lambdaml_core.errors import DeadlineExpired, NotSupported, UsageError
+from lambdaml_core.errors import DeadlineExpired, NotSupported
 from lambdaml_core.storage.base import Buffer
 from lambdaml_core.storage.layers import FullStorage
 
-CHUNK_BYTES = 2 << 20
-WINDOW_BYTES = 16 << 20
 DEADLINE_S = 60.0
 _HEADER_ROOM = 64 << 10  # of a storage's largest value, for header and schema
 _SLICE_S = 0.25  # how often a waiter is asked whether it should go on
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.1
-
-
-class Planner:
-    """The calls of one rank, without I/O: makes the collectives that :class:`Engine` or a simulator runs.
-
-    Args:
-        rank, size: this worker and how many there are.
-        aggregators: how many ranks fold a message; 1 is a leader, ``size`` is ScatterReduce.
-        pattern: how a chunk is reduced.
-        generation: rises at each resume or change of size.
-        sequence: number of the next collective; above 0 in a replacement, with what its checkpoint says.
-        restored: look for results before doing anything, until one is missing.
-        chunk_bytes: largest payload of one value.
-        window_bytes: most payload on its way at a time.
-        checksum, watch_results, evicts: see :class:`~lambdaml_core.comm.collective.Settings`.
-
-    Attributes:
-        sequence: number of the next collective; belongs into a checkpoint.
-        frontier: collectives before it are not needed by any replacement of this rank; None (without checkpoints) =
-            those this rank has finished.
-    """
-
-    def __init__(
-        self,
-        *,
-        rank: int,
-        size: int,
-        aggregators: int = 1,
-        pattern: Pattern = aggregate,
-        generation: int = 0,
-        sequence: int = 0,
-        restored: bool = False,
-        chunk_bytes: int = CHUNK_BYTES,
-        window_bytes: int = WINDOW_BYTES,
-        checksum: bool = False,
-        watch_results: bool = True,
-        evicts: bool = False,
-    ) -> None:
-        if not 0 <= rank < size:
-            raise UsageError(f"rank {rank} is not below size {size}")
-        if not 1 <= aggregators <= size:
-            raise UsageError(f"aggregators must be 1 to {size}, not {aggregators}")
-        self.rank, self.size, self.sequence = rank, size, sequence
-        self.frontier: int | None = None
-        self.progress = Progress([0] * size, restored=restored)
-        self._aggregators, self._pattern, self._chunk_bytes = aggregators, pattern, chunk_bytes
-        self._workspace = Workspace()
-        self._layouts: dict[Any, Layout] = {}
-        self._settings = Settings(
-            rank=rank,
-            size=size,
-            generation=generation,
-            window=max(aggregators, window_bytes // chunk_bytes),
-            checksum=checksum,
-            watch_results=watch_results,
-            evicts=evicts,
-        )
-
-    def all_reduce(self, operation: str, x: Arrays, op: Op | Mapping[str, Op]) -> Collective:
-        """The next collective: fold x over ranks, in place."""
-        flat = flatten(x)
-        layout = self._layout(x, op, self._aggregators)
-        owners = [chunk % layout.aggregators for chunk in range(len(layout.chunks))]
-        return self._next(operation, self._pattern, owners, InPlace(layout, flat, self._workspace))
-
-    def all_gather(self, x: Arrays) -> tuple[Collective, Gathered]:
-        """The next collective: everybody's x, which the second value has once it has been run."""
-        contents = Gathered(Layout(x, "sum", aggregators=1, chunk_bytes=1 << 62), flatten(x), self.rank, self.size)
-        return self._next("all_gather", share, range(self.size), contents), contents
-
-    def broadcast(self, x: Arrays, root: int) -> Collective:
-        """The next collective: replace x by root's."""
-        if not 0 <= root < self.size:
-            raise UsageError(f"root {root} is not below size {self.size}")
-        layout = self._layout(x, "sum", 1)
-        contents = InPlace(layout, flatten(x), self._workspace)
-        return self._next("broadcast", share, [root] * len(layout.chunks), contents)
-
-    def _next(self, operation: str, pattern: Pattern, owners: Sequence[int], contents: Contents) -> Collective:
-        frontier = self.sequence if self.frontier is None else self.frontier
-        self.progress.frontiers[self.rank] = frontier
-        collective = Collective(
-            self._settings,
-            self.progress,
-            operation=operation,
-            sequence=self.sequence,
-            frontier=frontier,
-            pattern=pattern,
-            owners=owners,
-            contents=contents,
-        )
-        self.sequence += 1
-        return collective
-
-    def _layout(self, x: Arrays, op: Op | Mapping[str, Op], aggregators: int) -> Layout:
-        ops = op if isinstance(op, str) else tuple(op.items())
-        signature = (ops, aggregators, tuple((name, a.dtype.num, a.shape) for name, a in x.items()))
-        if signature not in self._layouts:
-            if len(self._layouts) >= 64:
-                self._layouts.clear()
-            self._layouts[signature] = Layout(x, op, aggregators=aggregators, chunk_bytes=self._chunk_bytes)
-        return self._layouts[signature]
 
 
 class Engine:
@@ -133,10 +28,11 @@ class Engine:
 
     Args:
         channel: prefixed by the run. It must create once.
+        rank, size, aggregators, pattern, generation, sequence, restored, chunk_bytes: see
+            :class:`~lambdaml_core.comm.planner.Planner`.
         deadline_s: least seconds before a wait gives up; a wait lasts at least ten times the median collective.
         go_on: called with the missing ranks when a deadline expires; True = they are alive, wait once more.
         interrupt: called at least every quarter second while waiting; may raise to leave.
-        settings: further arguments of :class:`Planner`.
 
     Attributes:
         waited_s: seconds spent waiting for others.
@@ -148,11 +44,15 @@ class Engine:
         *,
         rank: int,
         size: int,
+        aggregators: int = 1,
+        pattern: Pattern = aggregate,
+        generation: int = 0,
+        sequence: int = 0,
+        restored: bool = False,
+        chunk_bytes: int = CHUNK_BYTES,
         deadline_s: float = DEADLINE_S,
         go_on: Callable[[Collection[int]], bool] | None = None,
         interrupt: Callable[[], None] | None = None,
-        chunk_bytes: int = CHUNK_BYTES,
-        **settings: Any,
     ) -> None:
         caps = channel.caps
         if size > 1 and not caps.creates_once:
@@ -164,11 +64,15 @@ class Engine:
         self.planner = Planner(
             rank=rank,
             size=size,
+            aggregators=aggregators,
+            pattern=pattern,
+            generation=generation,
+            sequence=sequence,
+            restored=restored,
             chunk_bytes=chunk_bytes,
             checksum=caps.checksums,
-            watch_results=caps.blocks or settings.get("restored", False),
+            watch_results=caps.blocks or restored,
             evicts=caps.evicts,
-            **settings,
         )
         self._channel = channel
         self._deadline_s, self._go_on, self._interrupt = deadline_s, go_on, interrupt

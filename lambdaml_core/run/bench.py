@@ -20,8 +20,9 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from lambdaml_core.comm.engine import CHUNK_BYTES, Engine
+from lambdaml_core.comm.engine import Engine
 from lambdaml_core.comm.layout import Layout
+from lambdaml_core.comm.planner import CHUNK_BYTES
 from lambdaml_core.errors import RunError
 from lambdaml_core.provider.local import worker_environment
 from lambdaml_core.run.plan import local_channel
