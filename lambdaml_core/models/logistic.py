@@ -10,11 +10,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from lambdaml_core.builtin import LogisticRegressionOptions
 from lambdaml_core.comm.base import Arrays
 from lambdaml_core.data.base import Batch, Data
 from lambdaml_core.errors import DataError
 from lambdaml_core.models.base import Ready
-from lambdaml_core.plugin import LogisticRegressionOptions
 
 # Margins are counted by the 14 leading bits of their float16 form. Steps are then relative (256 to each doubling), so
 # that the AUC is as exact for a model whose margins are tiny as for one whose margins are large.
@@ -61,10 +61,11 @@ class LogisticRegression:
     ) -> float:
         """Sum of log losses; its gradient into ``out``.
 
-        The loss is computed in float32 from what the gradient needs anyway: with m = margin and y = class, it is
-        log(1 + exp(-m)) + (1 - y) m, accurate to some 1e-7 of the mean \\|margin\\|. Where exp overflows, the gradient
-        is right nevertheless (the probability is 0) and the loss is computed once more in a form that cannot overflow.
-        A loss that is not finite means that the parameters have diverged.
+        All is computed in float32, the gradient as anybody would: x.T @ (1 / (1 + exp(-margin)) - y). Where exp
+        overflows, that is right nevertheless: the probability is 0. The loss reuses its terms, as the sum of
+        log(1 + exp(-margin)) + margin - y margin, which is accurate to some 1e-7 of the margins; if a term is infinite,
+        the loss is computed once more in a form that cannot overflow. A loss that is still not finite means that the
+        parameters have diverged.
         """
         y = batch.y
         with np.errstate(over="ignore", invalid="ignore"):
@@ -126,8 +127,9 @@ class LogisticRegression:
 
 
 def _log_losses(margin: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    """log(1 + exp(-margin)) for class 1, log(1 + exp(margin)) for class 0, each row, in float64."""
-    losses: NDArray[Any] = np.logaddexp(0.0, (1.0 - 2.0 * y) * margin.astype(np.float64))
+    """log(1 + exp(-margin)) for class 1, log(1 + exp(margin)) for class 0, each row, in float64. Cannot overflow."""
+    wrong = (1.0 - 2.0 * y) * margin.astype(np.float64)
+    losses: NDArray[Any] = np.maximum(wrong, 0.0) + np.log1p(np.exp(-np.abs(wrong)))
     return losses
 
 

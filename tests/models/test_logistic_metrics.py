@@ -1,0 +1,114 @@
+"""The figures of logistic regression, against scikit-learn's."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import expit
+from sklearn.datasets import load_breast_cancer, load_svmlight_file
+from sklearn.linear_model import LogisticRegression as Sklearn
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from lambdaml_core.data.base import Batch
+from lambdaml_core.data.samples import CENSUS_INCOME
+from lambdaml_core.models.logistic import LogisticRegression
+from lambdaml_core.plugin import LogisticRegressionOptions
+
+Array = NDArray[Any]
+MODEL = LogisticRegression(LogisticRegressionOptions())
+IDENTITY = np.array([1, 0], np.float32)
+
+
+def rows(margins: Any, labels: Any) -> Batch:
+    """Rows whose margins are these under the parameters IDENTITY."""
+    x = np.asarray(margins, np.float32)[:, None]
+    return Batch(x, np.asarray(labels, np.float32), len(x))
+
+
+def figures(margins: Any, labels: Any) -> dict[str, float]:
+    return dict(MODEL.metrics(MODEL.score(IDENTITY, rows(margins, labels))))
+
+
+def breast_cancer() -> tuple[Array, Array]:
+    x, y = load_breast_cancer(return_X_y=True)
+    return (x - x.mean(axis=0)) / x.std(axis=0), y
+
+
+def census() -> tuple[Array, Array]:
+    x, y = load_svmlight_file(str(CENSUS_INCOME))
+    return x, (y > 0).astype(np.int64)
+
+
+@pytest.fixture(scope="module", params=[breast_cancer, census])
+def judged(request: pytest.FixtureRequest) -> tuple[Array, Array]:
+    """Margins of scikit-learn's model on real data, and the classes."""
+    x, y = request.param()
+    fitted = Sklearn(C=0.1, max_iter=1000).fit(x, y)
+    return fitted.decision_function(x).astype(np.float32), y
+
+
+@pytest.mark.parametrize("scale", [0.001, 1.0, 300.0])
+def test_figures_are_scikit_learns_whatever_the_size_of_the_margins(judged: tuple[Array, Array], scale: float) -> None:
+    margin, y = judged[0] * np.float32(scale), judged[1]
+    got = figures(margin, y)
+    # scikit-learn's log_loss clips probabilities, which matters to the largest margins.
+    assert got["loss"] == pytest.approx(np.logaddexp(0, np.where(y, -1.0, 1.0) * margin).mean(), rel=1e-9)
+    if scale == 1:
+        assert got["loss"] == pytest.approx(log_loss(y, expit(margin.astype(np.float64))), rel=1e-6)
+    assert got["accuracy"] == accuracy_score(y, margin > 0)
+    assert got["auc"] == pytest.approx(roc_auc_score(y, margin), abs=1e-4)
+    assert got["baseline_accuracy"] == max(y.mean(), 1 - y.mean())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-60, 60), st.booleans()), min_size=2, max_size=40))
+def test_auc_is_exact_for_margins_a_hundredth_apart_and_ties_count_as_half(pairs: list[tuple[int, bool]]) -> None:
+    labels = [label for _, label in pairs]
+    margins = [math.copysign(1.01 ** abs(power) - 1, power) for power, _ in pairs]
+    got = figures(margins, labels)["auc"]
+    if len(set(labels)) == 1:
+        assert math.isnan(got)
+    else:
+        assert got == pytest.approx(roc_auc_score(labels, margins), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cuts=st.lists(st.integers(0, 90), max_size=4), seed=st.integers(0, 5))
+def test_totals_add_over_any_split_of_the_rows(cuts: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    margins, labels = rng.standard_normal(90), rng.random(90) < 0.3
+    whole = MODEL.score(IDENTITY, rows(margins, labels))
+    edges = [0, *sorted(cuts), 90]
+    parts = [MODEL.score(IDENTITY, rows(margins[lo:hi], labels[lo:hi])) for lo, hi in pairwise(edges)]
+    for name, total in whole.items():
+        added = np.add.reduce([part[name] for part in parts])
+        assert added.shape == total.shape
+        assert added.dtype == total.dtype
+        np.testing.assert_allclose(added, total, rtol=1e-12)
+
+
+def test_one_class_has_no_auc() -> None:
+    got = figures([0.5, -1.0], [1, 1])
+    assert math.isnan(got["auc"])
+    assert got["accuracy"] == 0.5
+    assert got["baseline_accuracy"] == 1
+
+
+def test_no_rows_have_no_figures() -> None:
+    got = figures([], [])
+    assert set(got) == {"loss", "accuracy", "auc", "baseline_accuracy"}
+    assert all(math.isnan(value) for value in got.values())
+
+
+def test_margins_out_of_float16s_range_are_ranked_and_diverged_ones_show_in_the_loss() -> None:
+    got = figures([-1e30, -1.0, 1.0, 1e30], [0, 0, 1, 1])
+    assert got["auc"] == 1
+    with np.errstate(invalid="ignore"):
+        assert math.isnan(figures([math.nan, 1.0], [0, 1])["loss"])
