@@ -30,7 +30,7 @@ from lambdaml_core.specs import DataFormatSpec, Reference
 from lambdaml_core.storage import StorageURL, open_storage
 from lambdaml_core.storage.layers import FullStorage
 
-_SMALL_BYTES = 8 << 20  # below this a second process would cost more than it saves
+_SMALL_BYTES = 16 << 20  # below this a second process would cost more than it saves
 _MOST_PROCESSES = 8
 
 
@@ -76,7 +76,7 @@ def partition(
     storage = open_storage(out) if isinstance(out, str) else out
     folder = os.fspath(scratch) if scratch else _scratch_folder(out)
     try:
-        check_request(storage, shards, validation)
+        check_request(storage, shards, validation, _name_of(out))
         with contextlib.ExitStack() as stack:
             count = _process_count(source, processes)
             files = [stack.enter_context(_scratch_file(folder)) for _ in range(count)]
@@ -110,6 +110,10 @@ def format_of(source: str | os.PathLike[str], values: Mapping[str, Any] | None =
             hint=f"name the format ({', '.join(sorted({spec.name for spec in specs}))})",
         )
     return registry.resolve("data_format", known[max(fitting, key=len)], values, where="format")
+
+
+def _name_of(out: str | FullStorage) -> str:
+    return str(StorageURL.parse(out)) if isinstance(out, str) else "the store"
 
 
 def _scratch_folder(out: str | FullStorage) -> str:

@@ -160,7 +160,7 @@ def _append(task: Task, summary: Summary, rows: Rows, first: int, position: int)
     try:
         size = os.writev(task.scratch, [a.data.cast("B") for a in arrays if a.size])
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageFull("no room for temporary files", hint="free some space, or choose another place") from e
         raise
     if size != sum(a.nbytes for a in arrays):

@@ -55,8 +55,11 @@ def choose_layout(wanted: str, rows: int, features: int, entries: int) -> Layout
     return "dense" if wanted == "dense" else "csr"
 
 
-def check_request(store: FullStorage, shards: int, validation: float) -> None:
+def check_request(store: FullStorage, shards: int, validation: float, where: str = "the store") -> None:
     """Refuse what cannot work, before any work is done.
+
+    Args:
+        where: what the store is called in messages.
 
     Raises:
         OptionError: no shards, or a share of validation rows outside [0, 1).
@@ -68,7 +71,7 @@ def check_request(store: FullStorage, shards: int, validation: float) -> None:
         raise OptionError(f"validation must be at least 0 and below 1, not {validation}", hint="such as 0.2")
     with contextlib.suppress(KeyNotFound):
         store.get(MANIFEST_KEY)
-        raise OutputExists("there is a partition already", hint="choose another place, or remove that one")
+        raise OutputExists(f"{where} holds a partition already", hint="choose another place, or remove that one")
 
 
 class PartitionWriter:
