@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lambdaml_core.builtin import GASGDOptions
 from lambdaml_core.errors import RunError
 from lambdaml_core.optim.base import State, Worker
 from lambdaml_core.optim.schedule import rate
-from lambdaml_core.plugin import GASGDOptions
 
 
 class GASGD:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
@@ -252,7 +253,8 @@ def _sum(ends: Sequence[Mapping[str, Any]], name: str) -> int:
 
 def _cost(spec: Spec, ends: Sequence[Mapping[str, Any]]) -> float:
     """Dollars for the requests of all workers, to store and channel."""
-    return sum(e[place][name] * usd for e in ends for place, prices in spec.usd.items() for name, usd in prices.items())
+    requests = [(e[place], prices) for e in ends for place, prices in spec.usd.items()]
+    return math.fsum(counts[name] * usd for counts, prices in requests for name, usd in prices.items())
 
 
 def _model_path(url: str, run: str) -> str:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from lambdaml_core.builtin import FileOptions
 from lambdaml_core.errors import (
     KeyNotFound,
     StorageDenied,
@@ -21,7 +22,6 @@ from lambdaml_core.errors import (
     StorageFull,
     URLError,
 )
-from lambdaml_core.plugin import FileOptions
 from lambdaml_core.storage.base import Buffer, Parts, StorageCaps
 from lambdaml_core.storage.keys import check_key
 from lambdaml_core.storage.notify import Watcher, make_watcher

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lambdaml_core import __version__
+from lambdaml_core.builtin import GASGDOptions
 from lambdaml_core.cli import main
-from lambdaml_core.plugin import GASGDOptions
 from lambdaml_core.storage.base import StorageCaps
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lambdaml_core.plugin import FileOptions
+from lambdaml_core.builtin import FileOptions
 from lambdaml_core.storage import StorageURL
 from lambdaml_core.storage.file import FileStorage
 from lambdaml_core.testing.storage import StorageLaws, UnreachableStorageLaws
