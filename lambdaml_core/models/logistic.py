@@ -16,10 +16,10 @@ from lambdaml_core.data.base import Batch, Data
 from lambdaml_core.errors import DataError
 from lambdaml_core.models.base import Ready
 
-# Margins are counted by the 14 leading bits of their float16 form. Steps are then relative (256 to each doubling), so
+# Margins are counted by the 12 leading bits of their float16 form. Steps are then relative (64 to each doubling), so
 # that the AUC is as exact for a model whose margins are tiny as for one whose margins are large.
 _FLOAT16_MAX = 65504.0
-_DROPPED_BITS = 2
+_DROPPED_BITS = 4
 _HALF_BINS = 0x7C00 >> _DROPPED_BITS
 _BINS = 2 * _HALF_BINS + 1
 
