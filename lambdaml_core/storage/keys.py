@@ -18,7 +18,7 @@ def check_key(key: str, max_bytes: int = 250) -> str:
         StorageError: it is not legal, or longer than ``max_bytes``.
     """
     if not _KEY.fullmatch(key):
-        raise StorageError(f"{key!r} cannot be a key", hint="keys are words of [A-Za-z0-9._-] joined by slashes")
+        raise StorageError(f"{key[:40]!r} cannot be a key", hint="keys are words of [A-Za-z0-9._-] joined by slashes")
     if len(key) > max_bytes:
         raise StorageError(f"the key {key[:40]}... is longer than {max_bytes} bytes")
     return key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from lambdaml_core.errors import KeyNotFound, NotSupported
@@ -129,6 +129,12 @@ class Prefix(Layer):
     def __init__(self, inner: FullStorage, prefix: str) -> None:
         super().__init__(inner)
         self._prefix = prefix.rstrip("/") + "/"
+        self._caps = replace(inner.caps, max_key_bytes=inner.caps.max_key_bytes - len(self._prefix))
+
+    @property
+    def caps(self) -> StorageCaps:
+        """Those of the storage below, with room in a key for the prefix."""
+        return self._caps
 
     def put(self, key: str, data: Parts, *, if_absent: bool = False, ttl_s: float | None = None) -> bool:
         return self.inner.put(self._prefix + key, data, if_absent=if_absent, ttl_s=ttl_s)

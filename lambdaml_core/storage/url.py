@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from lambdaml_core.errors import URLError
 
-_ENV = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+_ENV = re.compile(r"(\{env:[A-Za-z_][A-Za-z0-9_]*\})")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 
 
@@ -26,6 +26,7 @@ class StorageURL:
         password: never printed; write ``{env:NAME}`` to have it read from the environment where it is used.
         path: the rest, with its leading slash; may be empty.
         query: options as text.
+        secrets: what :meth:`resolved` read from the environment; never printed either.
     """
 
     scheme: str
@@ -35,33 +36,41 @@ class StorageURL:
     password: str = field(default="", repr=False)
     path: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> StorageURL:
         """Parse; ``{env:NAME}`` stays as it is until :meth:`resolved`.
 
         Raises:
-            URLError: not a URL, an option given twice, or a port that is no number.
+            URLError: not a URL, an option given twice, a fragment, or a port that is no number. It never shows the
+                password, wherever a mistake has put it.
         """
-        if not _SCHEME.match(text):
-            raise URLError(
-                f"{_mask(text)!r} is not a storage URL", hint="write it as scheme://..., such as file:///tmp/runs"
-            )
+        known = _SCHEME.match(text)
+        if known is None:
+            shown = "***" + text[text.rindex("@") :] if "@" in text else text
+            raise URLError(f"{shown!r} is not a storage URL", hint="write it as scheme://..., such as file:///tmp/runs")
         try:
-            parts = urlsplit(text.replace("{env:", "%7Benv:"))
+            parts = urlsplit(_ENV.sub(lambda name: quote(name[0], safe=""), text))
             port = parts.port
-        except ValueError as e:
-            raise URLError(f"{_mask(text)!r} is not a storage URL: {e}") from e
+        except ValueError:
+            # the cause would show what stands where the port should: the password, if its host was forgotten
+            raise URLError(
+                f"the server of this {known[0]} URL cannot be read",
+                hint="write it as scheme://user:password@host:port/path, other characters as %XX",
+            ) from None
+        if parts.fragment:
+            raise URLError(f"this {known[0]} URL has a #", hint="write # as %23")
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         query = dict(pairs)
         if len(query) != len(pairs):
-            raise URLError(f"{_mask(text)!r} gives an option twice")
-        host = unquote(parts.netloc.rpartition("@")[2])
-        if port is not None:
-            host = host.removesuffix(f":{port}")
+            raise URLError(f"this {known[0]} URL gives an option twice: {', '.join(query)}")
+        host = parts.netloc.rpartition("@")[2]
+        if not host.endswith("]"):  # [...] is an IPv6 address, whose colons are its own
+            host = host.partition("]:")[0] + "]" if "]:" in host else host.partition(":")[0]
         return cls(
             parts.scheme,
-            host,
+            unquote(host),
             port,
             unquote(parts.username or ""),
             unquote(parts.password or ""),
@@ -75,48 +84,58 @@ class StorageURL:
         Raises:
             URLError: a variable is not set.
         """
+        found: set[str] = set()
         return StorageURL(
             self.scheme,
-            _substitute(self.host),
+            _substitute(self.host, found),
             self.port,
-            _substitute(self.user),
-            _substitute(self.password),
-            _substitute(self.path),
-            {k: _substitute(v) for k, v in self.query.items()},
+            _substitute(self.user, found),
+            _substitute(self.password, found),
+            _substitute(self.path, found),
+            {k: _substitute(v, found) for k, v in self.query.items()},
+            self.secrets | found,
         )
 
     def text(self) -> str:
         """The URL with its password, for a job specification: put secrets there as ``{env:NAME}`` only."""
-        return self._format(_quote(self.password))
+        return self._format(self.password, frozenset())
 
     def __str__(self) -> str:
-        """The URL for people: a password shows as ``***``."""
-        return self._format("***" if self.password else "")
+        """The URL for people: a password, and whatever came from the environment, shows as ``***``."""
+        return self._format("***" if self.password else "", self.secrets)
 
-    def _format(self, password: str) -> str:
-        login = _quote(self.user) + (f":{password}" if password else "")
-        port = "" if self.port is None else f":{self.port}"
-        query = "&".join(f"{_quote(k)}={_quote(v)}" for k, v in self.query.items())
+    def __repr__(self) -> str:
+        return f"StorageURL({str(self)!r})"
+
+    def _format(self, password: str, secrets: frozenset[str]) -> str:
+        def shown(text: str, safe: str = "") -> str:
+            for secret in secrets:
+                text = text.replace(secret, "***")
+            return _quote(text, safe)
+
+        login = shown(self.user) + (f":{_quote(password)}" if password else "")
         at = f"{login}@" if login else ""
-        host = self.host if self.host.startswith("[") else _quote(self.host)
-        return f"{self.scheme}://{at}{host}{port}{_quote(self.path)}" + (f"?{query}" if query else "")
+        host = self.host if re.fullmatch(r"\[[0-9a-fA-F:.]+\]", self.host) else shown(self.host)
+        port = "" if self.port is None else f":{self.port}"
+        query = "&".join(f"{shown(k, '/')}={shown(v, '/')}" for k, v in self.query.items())
+        return f"{self.scheme}://{at}{host}{port}{shown(self.path, '/')}" + (f"?{query}" if query else "")
 
 
-def _quote(text: str) -> str:
-    return quote(text, safe="/{}:~+,=") if _ENV.search(text) else quote(text, safe="/~+,")
+def _quote(text: str, safe: str = "") -> str:
+    """Percent-encoded, all but ``{env:NAME}``."""
+    return "".join(part if _ENV.fullmatch(part) else quote(part, safe=f"~,*{safe}") for part in _ENV.split(text))
 
 
-def _mask(text: str) -> str:
-    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", text)
-
-
-def _substitute(text: str) -> str:
+def _substitute(text: str, found: set[str]) -> str:
     def value(match: re.Match[str]) -> str:
+        name = match[0][len("{env:") : -1]
         try:
-            return os.environ[match[1]]
+            secret = os.environ[name]
         except KeyError:
             raise URLError(
-                f"the environment variable {match[1]} is not set", hint=f"set {match[1]} where the workers run"
+                f"the environment variable {name} is not set", hint=f"set {name} where the workers run"
             ) from None
+        found.update({secret} - {""})
+        return secret
 
     return _ENV.sub(value, text)

@@ -123,9 +123,11 @@ class ValueLaws(TwoClients):
 
         Fix ``delete``: services take a limited batch (1,000 for S3), so send as many batches as it needs.
         """
-        keys = [f"many/{i}" for i in range(1234)]
+        keys = [f"many/{i:070}" for i in range(1234)]  # long names, so that their folder is larger than some values
         storage.put_many({key: [key.encode()] for key in keys})
         storage.put("many-kept", [b"kept"])
+        other.delete(["many"])
+        assert len(storage.get_many(keys)) == len(keys), "a folder is no key"
         other.delete(key for key in [*keys, "many/none"])
         assert storage.get_many(keys) == {}
         assert bytes(storage.get("many-kept")) == b"kept"

@@ -1,4 +1,4 @@
-"""file:// obeys the laws, on a disk and on tmpfs, with and without recycling; and fails by type where it cannot work."""
+"""file:// obeys the laws, on a disk and on tmpfs, with and without recycling."""
 
 from __future__ import annotations
 
@@ -39,15 +39,18 @@ class TestFileStorageWithoutRecycling(StorageLaws):
         return lambda: files(tmp_path, recycle=False)
 
 
-class TestUnreachableFolder(UnreachableStorageLaws):
-    @pytest.fixture
-    def unreachable(self, tmp_path: Path) -> Callable[[], FileStorage]:
-        (tmp_path / "file").write_text("in the way")
-        return lambda: files(tmp_path / "file" / "folder")
-
-
 class TestFolderOfNoReturn(UnreachableStorageLaws):
     @pytest.fixture
     def unreachable(self, tmp_path: Path) -> Callable[[], FileStorage]:
         (tmp_path / "loop").symlink_to(tmp_path / "loop")
         return lambda: files(tmp_path / "loop")
+
+
+@pytest.mark.parametrize("if_absent", [False, True])
+def test_a_file_in_the_way_is_named(tmp_path: Path, if_absent: bool) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StorageError, match=str(tmp_path / "file")) as refused:
+            files(folder).put("a/k", [b"x"], if_absent=if_absent)
+        assert refused.value.code == "storage"
+    assert (tmp_path / "file").read_text() == "in the way"
