@@ -25,8 +25,8 @@ from lambdaml_core.data.order import key_ranges
 from lambdaml_core.data.shards import Manifest, Piece
 from lambdaml_core.data.spool import Progress, Run, Summary, Task, parse_share, take_rows
 from lambdaml_core.data.writer import PIECE_BYTES, PartitionWriter, Shape, check_request, choose_layout
-from lambdaml_core.errors import DataError, LambdaMLError, StorageFull
-from lambdaml_core.specs import DataFormatSpec, Reference
+from lambdaml_core.errors import DataError, LambdaMLError, StorageFull, UnknownPlugin
+from lambdaml_core.specs import Reference
 from lambdaml_core.storage import StorageURL, open_storage
 from lambdaml_core.storage.layers import FullStorage
 
@@ -96,20 +96,17 @@ def format_of(source: str | os.PathLike[str], values: Mapping[str, Any] | None =
 
     Raises:
         DataError: no installed format knows the ending.
-        OptionError, PluginError: as ``Registry.resolve``.
+        OptionError, PluginError: as ``Registry.resolve``; two formats claim the ending, or it is a broken one's.
     """
     from lambdaml_core.registry import default_registry  # who has a reference needs no registry
 
-    registry, name = default_registry(), Path(source).name
-    specs = [spec for _, spec in registry.records() if isinstance(spec, DataFormatSpec)]
-    known = {suffix: spec.name for spec in specs for suffix in spec.suffixes}
-    fitting = [suffix for suffix in known if name.lower().endswith(suffix)]
-    if not fitting:
+    try:
+        spec = default_registry().find_format(Path(source).name)
+    except UnknownPlugin as e:
         raise DataError(
-            f"the format of {os.fspath(source)} cannot be told by its name",
-            hint=f"name the format ({', '.join(sorted({spec.name for spec in specs}))})",
-        )
-    return registry.resolve("data_format", known[max(fitting, key=len)], values, where="format")
+            f"the format of {os.fspath(source)} cannot be told by its name", hint="name the format, such as libsvm"
+        ) from e
+    return Reference.of(spec, values or {}, where="format")
 
 
 def _name_of(out: str | FullStorage) -> str:
