@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lambdaml_core.errors import OptionError
 from lambdaml_core.options import option
 
 
@@ -32,6 +33,13 @@ class GASGDOptions:
     )
     momentum: float = option(0.0, help="share of the last step that is kept", minimum=0, maximum=0.9999)
     l2: float = option(0.0, help="weight of (l2/2) ||w||^2, the bias left out", minimum=0)
+
+    def __post_init__(self) -> None:
+        if self.learning_rate * self.l2 >= 2 * (1 + self.momentum):  # where heavy-ball steps on l2/2 ||w||^2 grow
+            raise OptionError(
+                f"learning_rate {self.learning_rate} with l2 {self.l2} diverges whatever the data",
+                hint=f"give a learning_rate below {2 * (1 + self.momentum) / self.l2:g}",
+            )
 
 
 @dataclass(frozen=True)

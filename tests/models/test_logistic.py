@@ -18,10 +18,10 @@ from scipy.sparse import csr_matrix, random_array
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
+from lambdaml_core.builtin import LogisticRegressionOptions
 from lambdaml_core.data.base import Batch, Data
 from lambdaml_core.errors import DataError
 from lambdaml_core.models.logistic import LogisticRegression
-from lambdaml_core.plugin import LogisticRegressionOptions
 
 Array = NDArray[Any]
 
@@ -158,7 +158,7 @@ def test_dense_rows_are_trained_without_scipy() -> None:
         "import sys, numpy as np\n"
         "from lambdaml_core.data.base import Batch\n"
         "from lambdaml_core.models.logistic import LogisticRegression\n"
-        "from lambdaml_core.plugin import LogisticRegressionOptions\n"
+        "from lambdaml_core.builtin import LogisticRegressionOptions\n"
         "m = LogisticRegression(LogisticRegressionOptions())\n"
         "b = Batch(np.ones((2, 1), 'f4'), np.array([0, 1], 'f4'), 2)\n"
         "p = np.zeros(2, 'f4')\n"
