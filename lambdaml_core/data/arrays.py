@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,8 +82,8 @@ def as_rows(x: ArrayLike | Any) -> Any:
 def _dense_rows(x: ArrayLike) -> NDArray[np.float32]:
     try:
         array = np.asarray(x)
-        if np.iscomplexobj(array):
-            raise TypeError("complex numbers")
+        if array.dtype.kind not in "buifO":
+            raise TypeError(f"its dtype is {array.dtype}")
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(array, np.float32)
     except (TypeError, ValueError) as e:
@@ -100,7 +101,7 @@ def _sparse_rows(x: Any) -> Any:
     with np.errstate(over="ignore"):
         rows: Any = csr_matrix(x, dtype=np.float32)
     if not rows.has_canonical_format:
-        rows = rows.copy() if rows.data is getattr(x, "data", None) else rows
+        rows = rows.copy()  # what is the user's stays as it is
         rows.sum_duplicates()
     if rows.indices.dtype != np.int32:
         rows.indices = rows.indices.astype(np.int32)
@@ -114,8 +115,6 @@ def _classes(y: ArrayLike) -> tuple[tuple[Label, ...], NDArray[np.float32]]:
         raise DataError(f"y has {array.ndim} dimensions, not 1", hint="y.ravel() makes one of a column")
     if array.dtype.kind not in "biufUO":
         raise DataError(f"y has labels of dtype {array.dtype}", hint="labels are numbers, bools or strings")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError("y has labels that are NaN or infinite", hint="replace or drop such rows")
     try:
         found, numbers = np.unique(array, return_inverse=True)
     except TypeError as e:
@@ -124,6 +123,8 @@ def _classes(y: ArrayLike) -> tuple[tuple[Label, ...], NDArray[np.float32]]:
 
 
 def _label(value: Any) -> Label:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError("y has labels that are NaN or infinite", hint="replace or drop such rows")
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool | int | float | str):

@@ -94,6 +94,8 @@ def parse_block(data: bytes, features: int) -> Rows | None:
     text = np.frombuffer(bytes(_WORD_BYTES) + data, np.uint8)
     at = np.flatnonzero(text[_WORD_BYTES:] - np.uint8(ord("0")) > 9)
     mark = text[_WORD_BYTES:].take(at)
+    if not _IS_MARK.take(mark).all():
+        return None
     runs = _Runs(text, at)
     ends = np.flatnonzero(mark <= ord(" "))
     newline = mark.take(ends) == ord("\n")
@@ -103,8 +105,8 @@ def parse_block(data: bytes, features: int) -> Rows | None:
     token = (first < ends) | (runs.length.take(ends) > 0)
     if not token.all():  # an empty line, or more than one space
         first, ends, line = first[token], ends[token], line[token]
-    if not len(ends) or not _IS_MARK.take(mark).all():
-        return None if len(ends) else Rows(*(np.zeros(n, t) for n, t in _NO_ROWS))
+    if not len(ends):
+        return Rows(*(np.zeros(n, t) for n, t in _NO_ROWS))
     is_label = np.empty(len(ends), bool)
     is_label[:1], is_label[1:] = True, line[1:] != line[:-1]
     if not np.array_equal(mark.take(first) == ord(":"), ~is_label):

@@ -39,11 +39,11 @@ def key_ranges(count: int) -> NDArray[np.uint64]:
 def split_rows(rows: int, validation: float) -> tuple[int, int]:
     """How many rows, in the shuffled order, are to train on, and how many after them are for validation.
 
-    A share above 0 keeps at least one row for each.
+    A share above 0 keeps at least one row for each, if there are two.
     """
-    kept = round(rows * validation)
-    if validation > 0 and rows > 1:
-        kept = min(max(kept, 1), rows - 1)
+    if validation == 0 or rows < 2:
+        return rows, 0
+    kept = min(max(round(rows * validation), 1), rows - 1)
     return rows - kept, kept
 
 
