@@ -9,10 +9,13 @@ fail() {
     exit 1
 }
 
-# The first Python of at least 3.11 that can make virtual environments; PYTHON=... comes before all others.
+# The first Python of at least 3.11 that can make virtual environments; PYTHON=... leaves no choice.
 find_python() {
-    local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3; do
+    local candidate candidates=(python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3)
+    if [[ -n ${PYTHON:-} ]]; then
+        candidates=("$PYTHON")
+    fi
+    for candidate in "${candidates[@]}"; do
         if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
             printf '%s\n' "$candidate"
             return
@@ -23,7 +26,7 @@ find_python() {
 
 # Debian ships Python without the means to make virtual environments; the package python3-venv brings both.
 install_python() {
-    command -v apt-get >/dev/null || return 1
+    [[ -z ${PYTHON:-} ]] && command -v apt-get >/dev/null || return 1
     local as_root=()
     if [[ $(id -u) != 0 ]]; then
         command -v sudo >/dev/null || return 1

@@ -127,6 +127,12 @@ def test_wheels_of_plugins_are_built_beside_the_core(checkout: Path, tmp_path: P
     assert len(list(tmp_path.glob("*.tar.gz"))) == 2
 
 
+def test_contributing_names_every_room() -> None:
+    tree = block("CONTRIBUTING.md", "lambdaml_core/")
+    kept = [p for p in (ROOT / "lambdaml_core").iterdir() if not p.name.startswith("_") and p.name != "py.typed"]
+    assert not [p.name for p in kept if f" {p.name}{'/' if p.is_dir() else ''} " not in tree]
+
+
 def test_python_of_readme_works(folder: Path) -> None:
     np.savez(folder / "points.npz", x=points()[0], y=points()[1])
     given = "import numpy as np\nx, y = np.load('points.npz').values()\n"
