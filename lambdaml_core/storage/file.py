@@ -25,7 +25,7 @@ from lambdaml_core.errors import (
 from lambdaml_core.storage.base import Buffer, Parts, StorageCaps
 from lambdaml_core.storage.keys import check_key
 from lambdaml_core.storage.notify import Watcher, make_watcher
-from lambdaml_core.storage.recycle import Mappings, RecyclingPool
+from lambdaml_core.storage.recycle import ATTEMPTS, Mappings, RecyclingPool, make_folder
 from lambdaml_core.storage.url import StorageURL
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -71,6 +71,8 @@ class FileStorage:
                 raise
             if not created:
                 self._pool.recycle(temporary)
+        except (NotADirectoryError, IsADirectoryError) as e:
+            raise StorageDenied(f"{path}: {e.strerror}: {e.filename}", hint="choose another directory") from e
         except OSError as e:
             raise _typed(key, e) from e
         return created
@@ -144,7 +146,7 @@ class FileStorage:
         return f"{self._root}/{check_key(key, self.caps.max_key_bytes)}"
 
     def _publish(self, temporary: str, path: str, if_absent: bool) -> bool:
-        for _ in range(100):  # a folder may be removed by another client's close between making it and using it
+        for _ in range(ATTEMPTS):  # a folder may be removed by another client's close between making it and using it
             try:
                 if not if_absent:
                     os.replace(temporary, path)
@@ -154,7 +156,7 @@ class FileStorage:
             except FileExistsError:
                 return False
             except FileNotFoundError:
-                _make_folder(path.rpartition("/")[0])
+                make_folder(path.rpartition("/")[0])
             else:
                 return True
         raise FileNotFoundError(errno.ENOENT, "its folder keeps disappearing", path)
@@ -184,23 +186,13 @@ class FileStorage:
         """Watch these folders; True if any is new, so that a name may have appeared before it was watched."""
         new = False
         for folder in folders:
-            for _ in range(100):
+            for _ in range(ATTEMPTS):
                 try:
                     new |= watcher.watch(folder)
                     break
                 except FileNotFoundError:
-                    _make_folder(folder)
+                    make_folder(folder)
         return new
-
-
-def _make_folder(folder: str) -> None:
-    missing = []
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = folder.rpartition("/")[0] or "/"
-    for each in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(each, 0o700)
 
 
 def _typed(key: str, error: OSError) -> StorageError:

@@ -20,6 +20,20 @@ from lambdaml_core.storage.base import Buffer
 MAPPED_BYTES = 64 << 10
 """Values from this size on are mapped and recycled; smaller ones are cheaper to read and to make anew."""
 
+ATTEMPTS = 100
+"""How often to make a folder again that another client's close has removed before it was used."""
+
+
+def make_folder(folder: str) -> None:
+    """Make a folder and those above it. Another client's close may remove it again: use it in a loop."""
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = folder.rpartition("/")[0] or "/"
+    for each in reversed(missing):
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            os.mkdir(each, 0o700)
+
 
 class _Mapping(mmap.mmap):
     """A mapping that knows which file it is of."""
@@ -168,11 +182,16 @@ class RecyclingPool:
             return
         pages = _pages(size)
         name = f"{self._pool}/{pages}/{self._token}-{next(self._number)}"
-        try:
-            os.rename(path, name)
-        except FileNotFoundError:
-            os.makedirs(f"{self._pool}/{pages}", 0o700, exist_ok=True)
-            os.rename(path, name)
+        for _ in range(ATTEMPTS):
+            try:
+                os.rename(path, name)
+                break
+            except FileNotFoundError:
+                os.stat(path)  # raises if it is the file that is gone
+                make_folder(f"{self._pool}/{pages}")
+        else:
+            os.unlink(path)
+            return
         self._mine[pages].append(name)
         self._held += size
 
@@ -217,11 +236,14 @@ class RecyclingPool:
     def _create(self, parts: Sequence[memoryview]) -> str:
         path = self._fresh_name()
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        try:
-            fd = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            os.makedirs(self._new, 0o700, exist_ok=True)
-            fd = os.open(path, flags, 0o600)
+        for attempt in itertools.count():
+            try:
+                fd = os.open(path, flags, 0o600)
+                break
+            except FileNotFoundError:
+                if attempt == ATTEMPTS:
+                    raise
+                make_folder(self._new)
         try:
             _write_all(fd, parts)
         except OSError:
