@@ -29,8 +29,8 @@ SETTINGS: dict[str, Any] = {
     "rounds": 900,
     "optimizer": {
         "name": "ga_sgd",
-        "learning_rate": 0.2,
-        "momentum": 0.9,
+        "learning_rate": 0.05,
+        "momentum": 0.95,
         "l2": 1e-4,
     },
 }

@@ -201,8 +201,8 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], type[UsageError], str]] = {
     "NaN": (_with(np.nan), Y, {}, DataError, "NaN"),
     "infinite": (_with(np.inf), Y, {}, DataError, "infinite"),
     "sparse NaN": (sparse.csr_matrix(_with(np.nan)), Y, {}, DataError, "NaN"),
-    "one class": (X, np.ones(300), {}, DataError, "class"),
-    "three classes": (X, np.arange(300) % 3, {}, UsageError, "class"),
+    "one class": (X, np.ones(300), {}, DataError, "label"),
+    "three classes": (X, np.arange(300) % 3, {}, UsageError, "label"),
     "fewer rows than workers": (X[:3], Y[:3], {"workers": 4}, DataError, "rows"),
     "no rows": (X[:0], Y[:0], {}, DataError, "rows"),
     "no columns": (X[:, :0], Y, {}, DataError, "columns|features"),
@@ -232,9 +232,13 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(name: str, store: Path) 
 
 
 def test_shards_of_other_features_than_asked_for(tmp_path: Path) -> None:
-    source = libsvm(tmp_path / "rows.libsvm", X, Y)
-    with pytest.raises(UsageError, match=r"5.*features|features.*5"):
-        quick(source, data={"features": 28})
+    from lambdaml_core.data.partition import partition
+
+    partition(libsvm(tmp_path / "rows.libsvm", X, Y), f"file://{tmp_path}/shards", shards=2)
+    with pytest.raises(DataError, match=r"5 features.*28"):
+        quick(tmp_path / "shards", data={"features": 28})
+    with pytest.raises(DataError, match=r"5 features.*28"):
+        quick(X, Y, data={"features": 28})
 
 
 def test_predicting_on_other_features_than_trained_on() -> None:

@@ -257,6 +257,11 @@ def _rows(folder: Path, text: str | bytes) -> None:
     (folder / "rows.libsvm").write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
+def _partition(folder: Path) -> None:
+    done = lambdaml(folder, "partition", "rows.libsvm", "--shards", "2", "--out", "shards")
+    assert done.returncode == 0, done.stderr
+
+
 def _unreadable(folder: Path) -> None:
     (folder / "rows.libsvm").unlink()
     (folder / "rows.libsvm").mkdir()
@@ -269,12 +274,11 @@ BAD: dict[str, tuple[Any, list[str], str]] = {
     "label is a word": (lambda f: _rows(f, "spam 1:1\n" + GOOD), [], r"rows\.libsvm\b.*\b1\b"),
     "NaN": (lambda f: _rows(f, GOOD + "1 1:nan\n"), [], r"rows\.libsvm\b.*\b101\b"),
     "infinite": (lambda f: _rows(f, GOOD + "1 1:inf\n"), [], r"rows\.libsvm\b.*\b101\b"),
-    "one class only": (lambda f: _rows(f, "1 1:1\n" * 100), [], "class"),
-    "three classes": (lambda f: _rows(f, GOOD + "2 1:1\n"), [], "class"),
+    "one class only": (lambda f: _rows(f, "1 1:1\n" * 100), [], "label"),
+    "three classes": (lambda f: _rows(f, GOOD + "2 1:1\n"), [], "label"),
     "empty file": (lambda f: _rows(f, ""), [], r"rows\.libsvm"),
     "no gzip": (lambda f: _rows(f, b"\x1f\x8bnot gzip"), [], r"rows\.libsvm"),
     "file missing": (lambda f: (f / "rows.libsvm").unlink(), [], r"rows\.libsvm"),
-    "file unreadable": (_unreadable, [], r"rows\.libsvm"),
     "fewer rows than workers": (lambda f: _rows(f, "0 1:1\n1 1:2\n"), ["--set", "workers=4"], r"\brows\b"),
     "zero workers": (None, ["--set", "workers=0"], "workers must be at least 1, not 0"),
     "more aggregators than workers": (None, ["--set", "aggregators=3"], "aggregators"),
@@ -288,7 +292,14 @@ BAD: dict[str, tuple[Any, list[str], str]] = {
     "unknown storage": (None, ["--set", "channel=ftp://x/y"], "ftp"),
     "no storage URL": (None, ["--set", "channel=://"], "URL"),
     "password in a URL": (None, ["--set", "channel=redis://:secret@host/0"], "password"),
-    "other features": (None, ["--set", "data.features=28"], "28"),
+    "more features than there may be": (None, ["--set", "data.features=3"], r"rows\.libsvm\b.*\bindex 4\b.*\b3\b"),
+    "shards of other features": (
+        _partition,
+        ["--set", "data.source=shards", "--set", "data.features=28"],
+        "4 features.* 28",
+    ),
+    "no partition there": (_unreadable, [], r"rows\.libsvm.*no partition"),
+    "store below a file": (None, ["--set", "store=rows.libsvm/store"], r"rows\.libsvm.*[Nn]ot a directory"),
     "job missing": (lambda f: (f / "job.toml").unlink(), [], r"job\.toml"),
     "job no TOML": (lambda f: (f / "job.toml").write_text("workers ="), [], r"job\.toml"),
     "unknown flag": (None, ["--fast"], "--fast"),
@@ -328,11 +339,20 @@ def test_a_run_that_is_not_there(folder: Path, words: list[str]) -> None:
     assert "nobody" in done.stderr
 
 
-def test_a_full_disk_is_said(folder: Path) -> None:
-    done = lambdaml(folder, "train", "job.toml", "--set", "store=file:///dev/full/store")
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) <= 2
-    assert "/dev/full" in done.stderr
+@pytest.mark.parametrize("words", [[], ["--set", "data.source=shards"]], ids=["partition", "run"])
+def test_a_full_disk_is_said_and_leaves_nothing(folder: Path, words: list[str]) -> None:
+    """A limit on the size of files stands for the end of the disk: the same writes fail in the same way."""
+    _partition(folder)
+    before = everything_in(folder)
+    limited = "import resource, sys, lambdaml_core.cli as c; resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900)); "
+    command = [sys.executable, "-c", limited + "sys.exit(c.main())", "train", "job.toml", *words]
+    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert re.match("error: no room for ", done.stderr)
+    assert len(done.stderr.splitlines()) == 2
+    assert {k: v for k, v in everything_in(folder).items() if v is not None} == {
+        k: v for k, v in before.items() if v is not None
+    }
 
 
 # --- interrupts ---------------------------------------------------------------------------------------------
