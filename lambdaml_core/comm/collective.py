@@ -27,7 +27,7 @@ from lambdaml_core.comm.schedule import (
     Task,
 )
 from lambdaml_core.comm.wire import EVERYBODY, Header, Message, check_call, decode, encode
-from lambdaml_core.errors import ResultLost
+from lambdaml_core.errors import CorruptMessage, MismatchedMessage, ResultLost
 from lambdaml_core.storage.base import Buffer, Parts
 
 # --- what lasts from one collective to the next -------------------------------------------------------------
@@ -47,10 +47,11 @@ class Progress:
     stored: deque[tuple[int, str]] = field(default_factory=deque)
     restored: bool = False
 
-    def learn(self, header: Header) -> None:
-        """Take note of a frontier that came with a message."""
-        for rank in range(len(self.frontiers)) if header.rank == EVERYBODY else (header.rank,):
-            self.frontiers[rank] = max(self.frontiers[rank], header.frontier)
+    def learn(self, headers: Sequence[Header]) -> None:
+        """Take note of the frontiers that came with messages, once it is certain that these were intact."""
+        for header in headers:
+            for rank in range(len(self.frontiers)) if header.rank == EVERYBODY else (header.rank,):
+                self.frontiers[rank] = max(self.frontiers[rank], header.frontier)
 
     def passed(self) -> Iterator[str]:
         """Keys of own results that every rank has done with; each is handed out once."""
@@ -161,6 +162,7 @@ class Collective:
         missing = {key: rank for rank, key in enumerate(sources) if key is not None}
         arrived: dict[str, Buffer] = {}
         folded: list[tuple[str, Buffer]] = []
+        headers: list[Header] = []
         for rank, key in enumerate(sources):
             if key is None:
                 total.add(None)
@@ -171,11 +173,17 @@ class Collective:
                     return False
                 arrived.update(got)
                 missing = {k: r for k, r in missing.items() if k not in got}
-            message = self._read(call, key, arrived[key], rank)
+            message = yield from self._read(call, key, arrived[key], rank)
+            if message is None:
+                return False
             total.add(self._contents.views(call.chunk, message))
             folded.append((key, arrived.pop(key)))
+            headers.append(message.header)
         total.finish()
-        return bool((yield StillIntact(folded)))
+        if not (yield StillIntact(folded)):
+            return False
+        self._progress.learn(headers)
+        return True
 
     def _take(self, call: Call, effect: Get) -> Task:
         got = yield Await({effect.key: call.owner})
@@ -184,12 +192,15 @@ class Collective:
     def _take_found(self, call: Call, data: Buffer, key: str | None = None) -> Task:
         """Make a value that was got the chunk's present value."""
         name = key or call.result
-        self._contents.take(call.chunk, self._read(call, name, data, None))
-        if not (yield StillIntact([(name, data)])):
+        message = yield from self._read(call, name, data, None)
+        if message is not None:
+            self._contents.take(call.chunk, message)
+        if message is None or not (yield StillIntact([(name, data)])):
             raise ResultLost(
                 f"the result {name} was deleted while this rank read it",
                 hint="a newer attempt of this rank has moved on; this one can end",
             )
+        self._progress.learn([message.header])
         self._sent.pop(call.chunk, None)
         if key is None:  # found in a replay: whoever stored it may not have lived to delete what it was made of
             folds = [effect.sources for effect in self._pattern(call) if isinstance(effect, Fold)]
@@ -227,11 +238,15 @@ class Collective:
         )
         return encode(header, self._contents.payload(call.chunk), checksum=self._s.checksum)
 
-    def _read(self, call: Call, key: str, data: Buffer, rank: int | None) -> Message:
-        """Decode, and check that the sender is in this call."""
-        message = decode(data, key=key)
+    def _read(self, call: Call, key: str, data: Buffer, rank: int | None) -> Generator[Any, Any, Message | None]:
+        """Decode, and check that the sender is in this call; None = it was deleted, and its memory has been reused."""
         expected = (self._operation, self._s.size, call.chunk, len(self._calls), self._s.generation, self._sequence)
-        check_call(message.header, expected, rank)
-        self._contents.check_schema(message.header)
-        self._progress.learn(message.header)
+        try:
+            message = decode(data, key=key)
+            check_call(message.header, expected, rank)
+            self._contents.check_schema(message.header)
+        except (CorruptMessage, MismatchedMessage):
+            if (yield StillIntact([(key, data)])):
+                raise
+            return None
         return message
