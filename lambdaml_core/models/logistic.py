@@ -37,11 +37,8 @@ class LogisticRegression:
 
     def __init__(self, options: LogisticRegressionOptions) -> None:
         self._bias = options.bias
-
-    @property
-    def penalised(self) -> slice:
+        self.penalised = slice(0, -1) if options.bias else slice(None)
         """The weights without the bias."""
-        return slice(0, -1) if self._bias else slice(None)
 
     def init(self, data: Data, rng: Generator) -> NDArray[Any]:
         """Zeros, float32, shape (features + 1,) or without a bias (features,). The loss is convex: any start will do.

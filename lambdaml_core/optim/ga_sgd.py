@@ -62,19 +62,21 @@ class GASGD:
                 f"training diverged: the loss of round {w.round} is {mean_loss}",
                 hint="lower optimizer.learning_rate, or scale the features",
             )
-        self._step(w.round, s, gradient / rows, w.model.penalised)
+        self._step(w, s, gradient, rows)
         return {"loss": mean_loss}
 
-    def _step(self, round: int, s: State, gradient: NDArray[Any], penalised: slice) -> None:
-        """Move the parameters; ``gradient`` is the mean of the data term's, and is overwritten."""
+    def _step(self, w: Worker, s: State, gradient: NDArray[Any], rows: int) -> None:
+        """Move the parameters; ``gradient`` is the sum of the data term's over the rows, and is overwritten."""
         o, params = self._options, s.params
+        number = params.dtype.type  # numpy takes twice as long to combine a small array with a number of Python's
+        gradient /= number(rows)
         if o.l2:
-            gradient[penalised] += o.l2 * params[penalised]
-        step = gradient * rate(o.schedule, o.learning_rate, round)
+            gradient[w.model.penalised] += number(o.l2) * params[w.model.penalised]
+        gradient *= number(rate(o.schedule, o.learning_rate, w.round))
         if o.momentum:
             velocity = s.shared["velocity"]
-            velocity *= o.momentum
-            velocity -= step
+            velocity *= number(o.momentum)
+            velocity -= gradient
             params += velocity
         else:
-            params -= step
+            params -= gradient
