@@ -20,12 +20,13 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+import lambdaml_core.errors
 from lambdaml_core.data.formats import DataFormat
 from lambdaml_core.data.order import key_ranges
 from lambdaml_core.data.shards import Manifest, Piece
 from lambdaml_core.data.spool import Progress, Run, Summary, Task, parse_share, take_rows
 from lambdaml_core.data.writer import PIECE_BYTES, PartitionWriter, Shape, check_request, choose_layout
-from lambdaml_core.errors import DataError, LambdaMLError, StorageFull, UnknownPlugin
+from lambdaml_core.errors import DataError, LambdaMLError, OptionError, StorageFull, UnknownPlugin
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import StorageURL, open_storage
 from lambdaml_core.storage.layers import FullStorage
@@ -132,7 +133,7 @@ def _scratch_file(folder: str) -> IO[bytes]:
 def _process_count(source: str, processes: int | None) -> int:
     if processes is not None:
         if processes < 1:
-            raise DataError(f"processes must be at least 1, not {processes}")
+            raise OptionError(f"processes must be at least 1, not {processes}")
         return processes
     try:
         small = Path(source).stat().st_size < _SMALL_BYTES
@@ -182,7 +183,10 @@ def _finish(process: subprocess.Popen[bytes]) -> Summary:
     if process.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
         raise LambdaMLError(f"a process that parses has failed: {lines[-1]}", hint="try it with one process")
-    return Summary.from_json(out)
+    found = json.loads(out)
+    if "error" in found:  # one of ours: it is raised here as it was there
+        raise getattr(lambdaml_core.errors, found["error"])(found["message"], hint=found["hint"])
+    return Summary.from_fields(found)
 
 
 def _shape(source: str, reader: DataFormat, summaries: Sequence[Summary]) -> Shape:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.data.formats import DataFormat, MalformedRow, Rows
 from lambdaml_core.data.order import sort_keys
-from lambdaml_core.errors import DataError, StorageFull
+from lambdaml_core.errors import DataError, LambdaMLError, StorageFull
 from lambdaml_core.specs import Reference
 
 Progress = Callable[[int, int], None]
@@ -89,16 +89,15 @@ class Summary:
         """Entries in all runs."""
         return sum(run.entries for run in self.runs)
 
-    def to_json(self) -> str:
-        """For the process that started this one."""
-        return json.dumps({**asdict(self), "labels": sorted(self.labels)})
+    def to_fields(self) -> dict[str, Any]:
+        """JSON, for the process that started this one."""
+        return {**asdict(self), "labels": sorted(self.labels)}
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Summary:
-        """The inverse of :meth:`to_json`."""
-        fields = json.loads(text)
-        fields["runs"] = [Run(*run) for run in fields["runs"]]
-        return cls(**{**fields, "labels": set(fields["labels"])})
+    def from_fields(cls, fields: Mapping[str, Any]) -> Summary:
+        """The inverse of :meth:`to_fields`."""
+        runs = [Run(*run) for run in fields["runs"]]
+        return cls(**{**fields, "runs": runs, "labels": set(fields["labels"])})
 
 
 def parse_share(task: Task, progress: Progress | None = None) -> Summary:
@@ -193,9 +192,13 @@ def take_rows(
 
 
 def main() -> None:
-    """A parsing process: a task on standard input, its summary on standard output."""
+    """A parsing process: a task on standard input, its summary or an error of ours on standard output."""
     task = Task(**json.load(sys.stdin))
-    sys.stdout.write(parse_share(task).to_json())
+    try:
+        found = parse_share(task).to_fields()
+    except LambdaMLError as e:
+        found = {"error": type(e).__name__, "message": e.message, "hint": e.hint}
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":
