@@ -51,7 +51,7 @@ class InlineProvider:
     def logs(self, run: str, rank: int | None, since_s: float) -> Iterator[str]:
         for worker in self._threads.values():
             if worker.ref.run == run and rank in (None, worker.ref.rank):
-                yield from list(worker.lines)
+                yield from "\n".join(worker.lines).splitlines()
 
     def cancel(self, run: str) -> None:
         """Asks the workers to stop, which they see at the next round or wait, and waits for them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +14,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lambdaml_core.data.shards import Manifest
-from lambdaml_core.errors import JobError, KeyNotFound, LambdaMLError, RunCancelled, WorkerFailed
+from lambdaml_core.errors import (
+    DataError,
+    JobError,
+    KeyNotFound,
+    LambdaMLError,
+    RunCancelled,
+    StorageError,
+    WorkerFailed,
+)
 from lambdaml_core.provider.base import WorkerRef
 from lambdaml_core.registry import default_registry
 from lambdaml_core.run.cleanup import remove_channel, remove_run, remove_temporary_data
@@ -38,6 +48,7 @@ from lambdaml_core.run.spec import (
     sha256,
 )
 from lambdaml_core.storage.layers import Prefix
+from lambdaml_core.storage.url import StorageURL
 
 Event = Mapping[str, Any]
 """A JSON object with ``event``, ``run`` and ``time_s`` (seconds since 1970)."""
@@ -46,6 +57,7 @@ _POLL_S = 0.05  # how soon a worker's end is noticed
 _FOLLOW_S = 0.5  # how often the progress is read
 _ALIVE_S = 5.0  # how often the driver leaves a sign of life
 _LOG_BYTES = 64 << 10  # of a worker's log that is kept with a failed run
+_log = logging.getLogger("lambdaml")
 _SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
 
 
@@ -76,7 +88,10 @@ def run_job(
     plan = make_plan(job)
     with Interrupts() as interrupts:
         driver = _Driver(plan, new_run_name(job.name), interrupts, on_event)
-        driver.execute(driver.prepare(arrays))
+        try:
+            driver.execute(driver.prepare(arrays))
+        finally:
+            driver.close()
     return read_run(job.store, driver.run)
 
 
@@ -90,14 +105,20 @@ class _Driver:
     """One run."""
 
     def __init__(self, plan: Plan, run: str, interrupts: Interrupts, on_event: Callable[[Event], None] | None) -> None:
+        job = plan.job
         self.run = run
         self._plan, self._interrupts, self._on_event = plan, interrupts, on_event
         self._provider = plan.provider
         self._root = plan.store.open()
         self._store = run_store(self._root, run)
+        self._referring = [job.store, job.channel or "", job.data.source or ""]  # texts that may name secrets
         self._events = 0
         self._round = -1
         self._followed = self._alive = 0.0
+
+    def close(self) -> None:
+        """Give back the store's connections and memory."""
+        self._root.close()
 
     # --- before the launch
 
@@ -114,9 +135,10 @@ class _Driver:
             self._store.put(SPEC, [spec.encode()], if_absent=True)
         except BaseException as e:
             self._interrupts.defer()
-            remove_run(self._root, self.run)
-            if channel is not None:
-                remove_channel(channel, self.run)
+            with contextlib.suppress(StorageError):  # the error that brought us here says more
+                remove_run(self._root, self.run)
+                if channel is not None:
+                    remove_channel(channel, self.run)
             if isinstance(e, KeyboardInterrupt):
                 raise RunCancelled("interrupted before any worker was started") from e
             raise
@@ -191,10 +213,10 @@ class _Driver:
             end |= {"status": "cancelled", "stop_reason": "interrupted"}
             raise RunCancelled(f"the run {self.run} was cancelled", hint="no worker of it is left") from e
         except LambdaMLError as e:
-            end["stop_reason"] = e.message
+            end["stop_reason"] = without_secrets(e.message, self._referring)
             raise
         except BaseException as e:
-            end["stop_reason"] = f"the driver failed: {type(e).__name__}: {e}"
+            end["stop_reason"] = without_secrets(f"the driver failed: {type(e).__name__}: {e}", self._referring)
             raise
         finally:
             self._finish(spec, deployment, end, began)
@@ -277,20 +299,23 @@ class _Driver:
         """End what still runs, keep logs of a failure, remove what was temporary, write the end."""
         self._provider.cancel(self.run)
         if end["status"] == "failed":
-            self._keep_logs(spec)
+            self._keep_logs(spec.workers)
         self._provider.teardown(deployment)
-        remove_channel(spec.channel, self.run)
+        try:
+            remove_channel(spec.channel, self.run)
+        except StorageError as e:  # how the run ended is not for the channel to decide
+            said = without_secrets(e.message, self._referring)
+            _log.warning("messages are left in the channel until lambdaml clean %s: %s", self.run, said)
         remove_temporary_data(self._root, self.run)
         seconds = time.monotonic() - began
         put_json(self._store, END, end | {"seconds": seconds, "time_s": time.time()}, if_absent=True)
         self._tell("ended", status=end["status"], stop_reason=end["stop_reason"])
 
-    def _keep_logs(self, spec: Spec) -> None:
-        texts = [spec.encode().decode()]
-        for rank in range(spec.workers):
+    def _keep_logs(self, workers: int) -> None:
+        for rank in range(workers):
             text = "\n".join(self._provider.logs(self.run, rank, 0.0))
             if text:
-                text = without_secrets(text, texts)
+                text = without_secrets(text, self._referring)
                 self._store.put(log_key(rank), [text.encode()[-_LOG_BYTES:]])
 
     # --- small things
@@ -318,5 +343,7 @@ def _manifest(place: Place) -> Manifest:
     store = place.open()
     try:
         return Manifest.load(store)
+    except DataError as e:
+        raise DataError(f"{StorageURL.parse(place.url)}: {e.message}", hint=e.hint) from e
     finally:
         store.close()

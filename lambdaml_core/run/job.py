@@ -173,7 +173,7 @@ def storage_url(text: str, where: str, base: Path | None = None) -> str:
     secrets = [url.password, *(v for k, v in url.query.items() if _SECRET.search(k))]
     if any(secret and not _FROM_ENVIRONMENT.fullmatch(secret) for secret in secrets):
         raise JobError(
-            f"the URL of {where} holds a password: {url}",
+            f"the {url.scheme}:// URL of {where} holds a password",
             hint="put it in an environment variable and write {env:NAME} in its place",
         )
     return url.text()

@@ -16,6 +16,7 @@ from lambdaml_core.data.base import Data
 from lambdaml_core.models.base import Model
 from lambdaml_core.optim.base import Optimizer, State, Worker
 
+_MOST_EVALUATIONS = 200  # of a run: with few rows an epoch is a round or two, and a look costs more than that
 _ALIGNMENT = 64  # bytes: numpy's vector loops then take the same path at every address
 
 
@@ -80,11 +81,12 @@ class Trainer:
         state = self._optimizer.start(self._worker(0))
         done, stop = 0, False
         figures: Mapping[str, float] = {}
+        period = evaluation_period(rounds, self._data.steps_per_epoch)
         while done < rounds and not stop:
             result = self._optimizer.round(self._worker(done), state)
             done += 1
             stop = result.get("stop", 0.0) > 0
-            evaluate = stop or done == rounds or done % self._data.steps_per_epoch == 0
+            evaluate = stop or done == rounds or done % period == 0
             if evaluate:
                 figures = self._figures(self._validation, state)
             self._on_round(Progress(done, result.get("loss", math.nan), figures if evaluate else None))
@@ -119,6 +121,11 @@ class Trainer:
         if key not in self._scratch:
             self._scratch[key] = aligned_empty(shape, dtype)
         return self._scratch[key]
+
+
+def evaluation_period(rounds: int, steps_per_epoch: int) -> int:
+    """Rounds from one look at the validation rows to the next: an epoch, or several where a run has very many."""
+    return steps_per_epoch * max(1, math.ceil(rounds / steps_per_epoch / _MOST_EVALUATIONS))
 
 
 def keyed_generator(seed: int, rank: int, round: int, purpose: str) -> Generator:

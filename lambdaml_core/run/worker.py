@@ -6,6 +6,7 @@ little, because a function's start is paid for: no plugin manager, no command li
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sys
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lambdaml_core.comm.engine import Engine
 from lambdaml_core.data.shards import Manifest, ShardedData
 from lambdaml_core.errors import LambdaMLError, RunCancelled, RunError
 from lambdaml_core.provider.base import WorkerRef
@@ -76,6 +78,9 @@ def run_worker(
         if store is not None:
             _record_error(store, ref, e, texts, log)
         return 1
+    finally:
+        if store is not None:
+            store.close()
     return 0
 
 
@@ -104,21 +109,43 @@ def _work(
     stop: threading.Event | None,
     started_s: Callable[[], float],
 ) -> None:
-    from lambdaml_core.comm.engine import Engine
-
     clock = Clock()
     with clock.loading():
         manifest, data, validation = _load(spec, ref.rank, counts)
     moved = Counts()
-    channel = Count(run_channel(spec.channel.open(), spec.run), moved)
+    with contextlib.closing(Count(run_channel(spec.channel.open(), spec.run), moved)) as channel:
+        outcome = _train(spec, ref.rank, channel, data, validation, store, clock, stop, started_s)
+    files = _write_model(store, spec, manifest, outcome) if ref.rank == 0 else {}
+    put_json(store, end_key(ref.rank), _end(ref, clock, moved, counts))
+    if ref.rank == 0:  # last: a run that has a result has everything
+        put_json(store, RESULT, _result(outcome, data.steps_per_epoch, files), if_absent=True)
+
+
+def _train(
+    spec: Spec,
+    rank: int,
+    channel: FullStorage,
+    data: ShardedData,
+    validation: ShardedData | None,
+    store: FullStorage,
+    clock: Clock,
+    stop: threading.Event | None,
+    started_s: Callable[[], float],
+) -> Outcome:
+    """All rounds, and after them a barrier: nobody's messages are needed any more."""
 
     def interrupt() -> None:
         if stop is not None and stop.is_set():
             raise RunCancelled("the run was cancelled")
 
+    def on_round(progress: Progress) -> None:
+        interrupt()
+        if reporter is not None:
+            reporter.round(progress)
+
     engine = Engine(
         channel,
-        rank=ref.rank,
+        rank=rank,
         size=spec.workers,
         interrupt=interrupt,
         aggregators=spec.aggregators,
@@ -126,13 +153,6 @@ def _work(
         generation=spec.generation,
     )
     comm = TimedCommunicator(engine, clock)
-    reporter = Reporter(store, run=spec.run, rounds=spec.rounds, steps_per_epoch=data.steps_per_epoch, clock=clock)
-
-    def on_round(progress: Progress) -> None:
-        interrupt()
-        if ref.rank == 0:
-            reporter.round(progress)
-
     trainer = Trainer(
         model=spec.model.build(),
         optimizer=spec.optimizer.build(),
@@ -142,18 +162,14 @@ def _work(
         seed=spec.seed,
         on_round=on_round,
     )
+    reporter = None
+    if rank == 0:
+        reporter = Reporter(store, run=spec.run, rounds=spec.rounds, steps_per_epoch=data.steps_per_epoch, clock=clock)
     clock.ready(started_s())
-    if ref.rank == 0:
-        with reporter:
-            outcome = trainer.run(spec.rounds)
-    else:
+    with reporter or contextlib.nullcontext():
         outcome = trainer.run(spec.rounds)
     comm.barrier()
-    channel.close()
-    files = _write_model(store, spec, manifest, outcome) if ref.rank == 0 else []
-    put_json(store, end_key(ref.rank), _end(ref, clock, moved, counts))
-    if ref.rank == 0:  # last: a run that has a result has everything
-        put_json(store, RESULT, _result(outcome, data.steps_per_epoch, files), if_absent=True)
+    return outcome
 
 
 def _load(spec: Spec, rank: int, counts: Counts) -> tuple[Manifest, ShardedData, ShardedData | None]:

@@ -1,0 +1,168 @@
+"""Jobs: one structure for TOML and keywords, checked whole before anything starts."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambdaml_core.errors import JobError, LambdaMLError, OptionError, UnknownPlugin, URLError, UsageError
+from lambdaml_core.run.job import Job, job_template, storage_url
+
+
+def test_defaults_are_those_of_the_template(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(job_template())
+    plain = Job.from_mapping({"data": str(tmp_path / "train.libsvm")})
+    assert Job.from_toml(path) == plain
+    assert (plain.workers, plain.epochs, plain.rounds, plain.aggregators) == (4, 10, None, 1)
+
+
+def test_every_key_of_a_job_is_in_the_template() -> None:
+    text = job_template()
+    for key in Job.from_mapping({}).to_mapping():
+        assert key in text
+    for key in Job.from_mapping({}).to_mapping()["data"]:
+        assert f"{key} = " in text
+    assert tomllib.loads(text)
+
+
+@given(
+    workers=st.integers(1, 50),
+    share=st.floats(0, 1),
+    rounds=st.none() | st.integers(1, 10**6),
+    bias=st.booleans(),
+    layout=st.sampled_from(["auto", "dense", "sparse"]),
+)
+def test_a_job_survives_its_json(workers: int, share: float, rounds: int | None, bias: bool, layout: str) -> None:
+    job = Job.from_mapping(
+        {
+            "workers": workers,
+            "aggregators": max(1, round(share * workers)),
+            "rounds": rounds,
+            "model": {"name": "lr", "bias": bias},
+            "data": {"source": "a.libsvm", "format": {"name": "libsvm", "layout": layout}},
+        }
+    )
+    assert Job.from_mapping(job.to_mapping()) == job
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        (1, 1),
+        ("3", 3),
+        ("all", 5),
+        ("allreduce", 1),
+        ("reduce", 1),
+        ("scatter-reduce", 5),
+        ("scatter_reduce", 5),
+        ("reduce_scatter", 5),
+    ],
+)
+def test_words_for_aggregators(word: Any, number: int) -> None:
+    assert Job.from_mapping({"workers": 5, "aggregators": word}).aggregators == number
+
+
+def test_words_of_the_repository() -> None:
+    words = {"model": "sparse_lr", "optimizer": "grad_avg", "data": {"source": "x", "format": "sparse_libsvm"}}
+    job = Job.from_mapping(words)
+    assert (job.model.name, job.optimizer.name) == ("logistic_regression", "ga_sgd")
+    assert job.data.format is not None
+    assert job.data.format.values["layout"] == "sparse"
+    dense = Job.from_mapping({"data": {"source": "x", "format": "dense_libsvm"}}).data.format
+    assert dense is not None
+    assert (dense.name, dense.values["layout"]) == ("libsvm", "dense")
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "path", "hint"),
+    [
+        ({"workrs": 2}, JobError, "workrs", "did you mean workers?"),
+        ({"data": {"validaton": 0.1}}, JobError, "data.validaton", "did you mean validation?"),
+        ({"optimizer": {"learning_rat": 1}}, OptionError, "optimizer.learning_rat", "did you mean learning_rate?"),
+        ({"model": {"name": "lr", "bais": True}}, OptionError, "model.bais", "did you mean bias?"),
+        ({"data": {"format": {"name": "libsvm", "layot": "dense"}}}, OptionError, "data.format.layot", "layout"),
+        ({"provider": {"name": "local", "cpu": 1}}, OptionError, "provider.cpu", "none"),
+        ({"workers": 0}, OptionError, "workers", ""),
+        ({"workers": "many"}, OptionError, "workers", ""),
+        ({"workers": True}, OptionError, "workers", ""),
+        ({"batch_size": 0}, OptionError, "batch_size", ""),
+        ({"epochs": 0}, OptionError, "epochs", ""),
+        ({"data": {"validation": 1.0}}, OptionError, "data.validation", ""),
+        ({"data": {"format": {"layout": "dense"}}}, JobError, "data.format.name", ""),
+        ({"name": "two words"}, JobError, "name", "letters"),
+        ({"name": "../up"}, JobError, "name", "letters"),
+        ({"model": 3}, JobError, "model", ""),
+        ({"model": "svn"}, UnknownPlugin, "svn", ""),
+        ({"aggregators": 5}, JobError, "aggregators", "1 to workers"),
+        ({"aggregators": 0}, OptionError, "aggregators", ""),
+        ({"aggregators": "auto"}, JobError, "aggregators", "all"),
+        ({"aggregators": "some"}, JobError, "aggregators", "all"),
+        ({"aggregators": 1.5}, OptionError, "aggregators", ""),
+        ({"store": "redis://:hunter2@cache"}, JobError, "store", "{env:NAME}"),
+        ({"channel": "s3://bucket?secret_key=hunter2"}, JobError, "channel", "{env:NAME}"),
+        ({"data": "s3://u:hunter2@bucket/x"}, JobError, "data.source", "{env:NAME}"),
+        ({"store": "://"}, URLError, "", ""),
+    ],
+)
+def test_refusals(values: dict[str, Any], error: type[LambdaMLError], path: str, hint: str) -> None:
+    with pytest.raises(error) as caught:
+        Job.from_mapping(values)
+    assert path in caught.value.message
+    assert hint in (caught.value.hint or "")
+    assert caught.value.exit_code == 2
+    assert "hunter2" not in str(caught.value) + str(caught.value.hint)
+
+
+@pytest.mark.parametrize("text", ["workers = ", "\xff"])
+def test_a_file_that_is_no_toml(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "job.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(JobError, match=r"job\.toml is not TOML"):
+        Job.from_toml(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="cannot be read") as caught:
+        Job.from_toml(tmp_path / "job.toml")
+    assert "--template" in (caught.value.hint or "")
+
+
+def test_paths_start_from_the_file_and_those_of_overrides_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "shards").mkdir()
+    path = tmp_path / "jobs" / "job.toml"
+    path.write_text('store = "runs"\n[data]\nsource = "../train.libsvm"\nvalidation = 0.3\n')
+    monkeypatch.chdir(tmp_path)
+    job = Job.from_toml(path)
+    assert job.store == f"file://{tmp_path}/jobs/runs"
+    assert job.data.source == f"{tmp_path}/train.libsvm"
+    changed = Job.from_toml(path, {"store": "here", "data": {"source": "shards"}})
+    assert changed.store == f"file://{tmp_path}/here"
+    assert changed.data.source == f"file://{tmp_path}/shards"
+    assert changed.data.validation == 0.3
+
+
+def test_secrets_from_the_environment_stay_references() -> None:
+    assert storage_url("redis://u:{env:PW}@h:1/0?password={env:PW}", "store").count("{env:PW}") == 2
+
+
+@pytest.mark.parametrize("password", ["x{env:PW}", "{env:PW}x", "{env:}", "{PW}"])
+def test_half_a_reference_is_a_secret(password: str) -> None:
+    with pytest.raises(UsageError):
+        storage_url(f"redis://u:{password}@h", "store")
+
+
+def test_the_default_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LAMBDAML_STORE", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert Job.from_mapping({}).store == f"file://{tmp_path}/lambdaml"
+    monkeypatch.setenv("LAMBDAML_STORE", "memory://mine")
+    assert Job.from_mapping({}).store == "memory://mine"
