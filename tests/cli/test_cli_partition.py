@@ -1,0 +1,136 @@
+"""``lambdaml partition``: what it prints, what it refuses, and that Ctrl-C leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lambdaml_core.cli import main
+from lambdaml_core.data.samples import CENSUS_INCOME
+from lambdaml_core.data.shards import Manifest
+from lambdaml_core.storage import open_storage
+
+COMMAND = [sys.executable, "-m", "lambdaml_core", "partition"]
+SOURCE = str(CENSUS_INCOME)
+
+
+def manifest_at(folder: Path) -> Manifest:
+    return Manifest.load(open_storage(f"file://{folder}"))
+
+
+def test_it_says_in_two_lines_what_it_has_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["partition", SOURCE, "--shards", "4", "--out", f"file://{tmp_path}/out"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "16,000 rows to train on and 4,000 for validation, 510 features (csr), labels 0 and 1"
+    assert second.startswith("4 shards, 5.8 MB, in ")
+    assert second.endswith(f": file://{tmp_path}/out")
+
+
+def test_the_json_object_has_what_the_manifest_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a place without a scheme is a directory, here a relative one
+    words = ["--shards", "3", "--out", "out", "--validation", "0.1", "--seed", "7", "--layout", "dense", "--json"]
+    words += ["--features", "512", "--format", "libsvm", "--processes", "2"]
+    assert main(["partition", SOURCE, *words]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    manifest = manifest_at(tmp_path / "out")
+    assert captured.err == ""
+    assert found.pop("seconds") > 0
+    assert found == {
+        "schema": 1,
+        "out": f"file://{tmp_path}/out",
+        "rows": 18_000,
+        "validation_rows": 2_000,
+        "features": 512,
+        "classes": 2,
+        "labels": [0, 1],
+        "layout": "dense",
+        "shards": 3,
+        "bytes": manifest.nbytes,
+        "seed": 7,
+        "checksum": manifest.checksum,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["none.libsvm", "--shards", "1"], "data", "none.libsvm cannot be read"),
+        (["rows.csv", "--shards", "1"], "data", "the format of rows.csv cannot be told"),
+        (["bad.libsvm", "--shards", "1"], "data", "bad.libsvm, line 2: the value of index 1 is 'x'"),
+        (["bad.libsvm", "--shards", "0"], "option", "shards must be at least 1"),
+        (["bad.libsvm", "--shards", "1", "--validation", "1"], "option", "validation must be"),
+        (["bad.libsvm", "--shards", "1", "--format", "libsvn"], "plugin_unknown", "libsvn"),
+        (["bad.libsvm", "--shards", "1", "--features", "0"], "option", "format.features must be at least 1"),
+        (["bad.libsvm"], "usage", "--shards"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_nothing_is_written(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: str,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.libsvm").write_text("1 1:1\n0 1:x\n")
+    assert main(["partition", *words, "--out", "out"]) == 2
+    captured = capsys.readouterr()
+    message, *hint = captured.err.splitlines()
+    assert captured.out == ""
+    assert message.startswith("error: ")
+    assert says in message
+    assert all(line.startswith("hint: ") for line in hint)
+    assert main(["partition", *words, "--out", "out", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.libsvm"]
+
+
+def test_an_output_that_exists_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["partition", SOURCE, "--out", f"file://{tmp_path}/out", "--shards"]
+    assert main([*words, "2"]) == 0
+    before = manifest_at(tmp_path / "out")
+    capsys.readouterr()
+    assert main([*words, "3"]) == 2
+    assert f"file://{tmp_path}/out holds a partition already" in capsys.readouterr().err
+    assert manifest_at(tmp_path / "out") == before
+
+
+def test_a_terminal_shows_a_bar_and_a_pipe_does_not(tmp_path: Path) -> None:
+    seen, terminal = pty.openpty()
+    for name, stderr in (("bar", terminal), ("plain", subprocess.PIPE)):
+        words = [*COMMAND, SOURCE, "--shards", "1", "--out", str(tmp_path / name)]
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=stderr, text=True, check=True)
+        assert done.stdout.count("\n") == 2
+        assert not done.stderr
+    os.close(terminal)
+    assert b"reading" in os.read(seen, 100_000)
+    os.close(seen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_file_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    """The source is a pipe that nobody writes to, so that it is interrupted while it reads."""
+    source = tmp_path / "rows.libsvm"
+    os.mkfifo(source)
+    words = [*COMMAND, str(source), "--shards", "1", "--out", str(tmp_path / "out"), "--processes", "2"]
+    # The pipe opens here when the first of the two processes opens it there; by then both have been started.
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process, source.open("wb"):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(number)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.strip() == "error: interrupted"
+    assert len(children) == 1
+    assert not Path(f"/proc/{children[0]}").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.libsvm"]
