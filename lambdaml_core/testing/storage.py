@@ -49,7 +49,7 @@ class StorageLaws(ValueLaws, KeyLaws, RaceLaws, WaitLaws):
 
         run_state_machine_as_test(
             Machine,
-            settings=settings(deadline=None, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow]),
+            settings=settings(deadline=None, stateful_step_count=50, suppress_health_check=[HealthCheck.too_slow]),
         )
 
 

@@ -13,13 +13,13 @@ from lambdaml_core.storage.base import Buffer
 from lambdaml_core.storage.layers import FullStorage, Prefix
 from lambdaml_core.testing.storage_clients import pattern
 
-KEYS = ("a.b", "b", "ab", "a/b", "a/bc", "c/d/e")
+KEYS = ("a/b", "a/bc", "d")  # few, so that calls meet; the laws of keys look at more
 
 which = st.integers(0, 1)
 key = st.sampled_from(KEYS)
-keys = st.lists(key, max_size=4)
+keys = st.lists(key, min_size=1, max_size=3)
 value = st.binary(max_size=16) | st.builds(pattern, st.sampled_from([1000, 1024, 9000]), st.integers(0, 250))
-prefix = st.sampled_from(["", "a", "a/", "a.", "a/b", "c", "c/d/"])
+prefix = st.sampled_from(["", "a/", "a/b", "a/bc", "none"])
 
 
 class Held(NamedTuple):
@@ -61,7 +61,7 @@ class TwoClientMachine(RuleBasedStateMachine):
         if stored:
             self._now(key, value)
 
-    @rule(who=which, items=st.dictionaries(key, value, max_size=4), if_absent=st.booleans())
+    @rule(who=which, items=st.dictionaries(key, value, min_size=1), if_absent=st.booleans())
     def put_many(self, who: int, items: dict[str, bytes], if_absent: bool) -> None:
         stored = self.clients[who].put_many({k: [v] for k, v in items.items()}, if_absent=if_absent)
         assert sorted(stored) == sorted(k for k in items if not (if_absent and k in self.model))

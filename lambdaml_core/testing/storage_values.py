@@ -148,7 +148,8 @@ class ValueLaws(TwoClients):
                 got[:] = bytes(len(got))
             assert bytes(other.get(key)) == bytes(storage.get(key)) == pattern(5000)
 
-    def test_buffer_keeps_its_bytes_or_is_not_intact(self, storage: FullStorage, other: FullStorage) -> None:
+    @pytest.mark.parametrize("fate", ["overwritten", "deleted"])
+    def test_buffer_keeps_its_bytes_or_is_not_intact(self, storage: FullStorage, other: FullStorage, fate: str) -> None:
         """A buffer from ``get`` keeps its bytes whatever happens to the key; a view may change, if ``intact`` says so.
 
         A reader folds straight from the buffer and asks ``intact`` afterwards: a wrong True is a wrong model.
@@ -171,15 +172,19 @@ class ValueLaws(TwoClients):
         for owner, data in zip(owners, held, strict=True):
             assert bytes(data) == value
             assert owner.intact("view", data) is True, "the key has had this value all along"
-        other.put("view", [pattern(size, seed=3)])
-        check("the key was overwritten")
-        storage.delete(["view"])
-        check("the key was deleted")
+        if fate == "deleted":
+            other.delete(["view"])
+        else:
+            other.put("view", [pattern(size, seed=3)])
+        check(f"the key was {fate}")
         storage.put("view", [pattern(size, seed=4)])
         check("the key was put again")
         for i in range(32):
             (storage, other)[i % 2].put(f"reuse/{i}", [pattern(size, seed=5 + i)])
         check("other values were put")
+        for i in range(32):
+            assert bytes((storage, other)[i % 2].get(f"reuse/{i}")) == pattern(size, seed=5 + i)
+        check("other values were read")
 
     def test_largest_value(self, storage: FullStorage, other: FullStorage) -> None:
         """A value of ``caps.max_value_bytes`` is stored; one byte more raises ``ValueTooLarge`` and changes nothing.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lambdaml_core.builtin import FileOptions
+from lambdaml_core.errors import StorageError
 from lambdaml_core.storage import StorageURL
 from lambdaml_core.storage.file import FileStorage
 from lambdaml_core.testing.storage import StorageLaws, UnreachableStorageLaws
