@@ -26,11 +26,11 @@ SETTINGS: dict[str, Any] = {
     "name": "quickstart",
     "workers": WORKERS,
     "batch_size": 1000,
-    "rounds": 900,
+    "rounds": 400,
     "optimizer": {
         "name": "ga_sgd",
-        "learning_rate": 0.05,
-        "momentum": 0.95,
+        "learning_rate": 0.1,
+        "momentum": 0.97,
         "l2": 1e-4,
     },
 }
