@@ -90,7 +90,7 @@ class Schedule:
 
     Args:
         tasks: the chunks.
-        watch: whether :attr:`Await.instead` is looked for from the start.
+        watch: whether :attr:`Await.instead` is looked for from the start; else once a wait has been long.
         before_wait: what to ask for first whenever there is a pause (deletes of what is done with).
         on_long_wait: what to ask for when a wait gets long (contributions that may have been dropped).
     """
@@ -110,9 +110,7 @@ class Schedule:
         self._active = 0
         self._runnable: deque[tuple[Task, Any]] = deque()
         self._creates: dict[str, tuple[Task, Parts]] = {}
-        self._waiting: dict[str, Task] = {}
-        self._instead: dict[str, Task] = {}
-        self._makers: dict[str, int] = {}
+        self._awaits: dict[Task, Await] = {}
 
     def run(self) -> Requests:
         """Until all chunks are done."""
@@ -139,14 +137,9 @@ class Schedule:
 
     def _note(self, task: Task, need: Create | Await | None) -> None:
         if isinstance(need, Await):
-            self._waiting.update(dict.fromkeys(need.keys, task))
-            self._makers.update(need.keys)
-            if need.instead is not None:
-                (self._waiting if self._watch else self._instead)[need.instead] = task
-                self._makers.setdefault(need.instead, next(iter(need.keys.values())))
+            self._awaits[task] = need  # in the place of its last one, if it was waiting
             return
-        for key in [k for k, t in self._waiting.items() if t is task]:
-            del self._waiting[key]  # it wants none of what it may have been waiting for any more
+        self._awaits.pop(task, None)
         if need is None:
             self._active -= 1
         else:
@@ -160,16 +153,23 @@ class Schedule:
     def _receive(self) -> Requests:
         """Wait for the first values, and hand them to the chunks that want them."""
         yield from self._before_wait()
-        found = yield GetMany(list(self._waiting)[:_KEYS_PER_WAIT], self._makers)
-        answers: dict[int, tuple[Task, dict[str, Buffer]]] = {}
+        wanted: dict[str, Task] = {}
+        makers: dict[str, int] = {}
+        for task, need in self._awaits.items():
+            if need.instead is not None and self._watch:
+                wanted[need.instead] = task
+            wanted.update(dict.fromkeys(need.keys, task))
+            makers.update(need.keys)
+            if len(wanted) >= _KEYS_PER_WAIT:
+                break
+        found = yield GetMany(list(wanted)[:_KEYS_PER_WAIT], makers)
+        answers: dict[Task, dict[str, Buffer]] = {}
         for key, data in found.items():
-            task = self._waiting.pop(key)
-            answers.setdefault(id(task), (task, {}))[1][key] = data
-        self._runnable.extend(answers.values())
+            answers.setdefault(wanted[key], {})[key] = data
+        self._runnable.extend(answers.items())
         if not found:
+            self._watch = True
             yield from self._on_long_wait()
-            folding = set(self._waiting.values())
-            self._waiting.update((key, task) for key, task in self._instead.items() if task in folding)
 
 
 def advance(generator: Generator[T, Any, Any], answer: Any) -> T | None:

@@ -49,7 +49,7 @@ class SimulatedStorage:
 
     def appeared(self, keys: Sequence[str]) -> float | None:
         """When the first of these appeared; None = none of them is there."""
-        return min((self._created_at[key] for key in keys if key in self._created_at), default=None)
+        return min((self._created_at[key] for key in keys if key in self.values), default=None)
 
     def create(self, key: str, parts: Parts, at: float) -> bool:
         """Store a value that appears at a moment, unless there is one."""
@@ -73,13 +73,8 @@ class SimulatedStorage:
     def delete(self, key: str) -> None:
         """Forget a value."""
         self.counts.add(delete=1)
-        self.drop(key)
-
-    def drop(self, key: str) -> None:
-        """What a delete does, when nobody asked for it: an eviction."""
         memory = self.values.pop(key, None)
         if memory is not None:
-            del self._created_at[key]
             memory[:] = b"\xee" * memory.nbytes
             self._free.setdefault(memory.nbytes, []).append(memory)
 

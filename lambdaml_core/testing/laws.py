@@ -1,0 +1,43 @@
+"""The laws of collectives, by name: what holds, why, and where to look when it does not."""
+
+from __future__ import annotations
+
+LAWS = {
+    "same_numbers": "every attempt that finishes a collective has the bytes of a plain loop over ranks. "
+    "Fix who folds what: each contribution by its name, once, in rank order.",
+    "no_hang": "as long as ranks that crash start again, every rank finishes. "
+    "Fix who puts what: everything waited for must be put by somebody, and a replacement must find what is gone.",
+    "typed_errors": "only an attempt that a newer one has overtaken ends with an error, ResultLost or DeadlineExpired. "
+    "Fix what it read: another call's value, or memory that was used again.",
+    "create_once": "whoever makes a value makes the same bytes, and only one rank makes it. "
+    "Fix keys that two calls or two ranks share.",
+    "contributions_stay": "a contribution is deleted only once the result of its chunk exists. "
+    "Fix the order of the two: a crash between them loses the contribution for ever.",
+    "results_stay": "a result is deleted only once every rank has read it and has a checkpoint behind it. "
+    "Fix the frontier: that of the second-newest checkpoint, and the minimum over all ranks.",
+    "no_key_left": "without faults a collective leaves no contribution, and results only from the frontier on; with "
+    "them, what retries created late, and what an attempt that is no more had stored. Fix what is never deleted.",
+    "no_needless_fill": "a replay that finds all results does not compute the contribution. Fix the look before.",
+}
+
+
+class LawBroken(AssertionError):
+    """A law does not hold.
+
+    Attributes:
+        law: its name in LAWS.
+        sentence: the scenario in words.
+    """
+
+    def __init__(self, law: str, what: str) -> None:
+        super().__init__(f"{law}: {what}")
+        self.law, self.what = law, what
+        self.sentence = ""
+
+    def told(self, seed: int) -> LawBroken:
+        """The same with everything in its message."""
+        whole = LawBroken(
+            self.law, f"{self.what}\nLaw: {LAWS[self.law]}\nScenario: {self.sentence}\nFound with seed {seed}."
+        )
+        whole.sentence = self.sentence
+        return whole
