@@ -208,7 +208,7 @@ def _pieces(spools: Sequence[tuple[IO[bytes], Summary]], shape: Shape) -> Iterat
     runs = [(file.fileno(), run) for file, summary in spools for run in summary.runs]
     count = -(-max(1, shape.bytes, 8 * shape.entries) // PIECE_BYTES)
     bounds = key_ranges(count)
-    cuts = [[0, *np.searchsorted(_read(fd, run.offset, "<u8", run.rows), bounds), run.rows] for fd, run in runs]
+    cuts = [np.r_[0, np.searchsorted(_read(fd, run.offset, "<u8", run.rows), bounds), run.rows] for fd, run in runs]
     labels = np.array(shape.labels, np.float64)
     for i in range(count):
         slices = [_Slice(fd, run, int(cut[i]), int(cut[i + 1])) for (fd, run), cut in zip(runs, cuts, strict=True)]

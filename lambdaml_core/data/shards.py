@@ -261,17 +261,21 @@ class ShardedData:
         self._indices, self._values = self._indices[:filled], self._values[:filled]
 
     def _view(self, first: int, last: int) -> Batch:
-        y, n = self._y[first:last], last - first
-        if not self._sparse:
-            x = self._values[first * self.features : last * self.features].reshape(n, self.features)
-            return Batch(x, y, n)
-        key = (first, last)
-        if key not in self._views:
-            start, stop = int(self._indptr[first]), int(self._indptr[last])
-            indptr = (self._indptr[first : last + 1] - start).astype(np.int32)
-            x = csr_view(self._values[start:stop], self._indices[start:stop], indptr, self.features)
-            self._views[key] = Batch(x, y, n)
-        return self._views[key]
+        """Rows first to last; kept, because making a view costs as much as some of what is done with it."""
+        batch = self._views.get((first, last))
+        if batch is None:
+            x = self._csr(first, last) if self._sparse else self._dense(first, last)
+            batch = self._views[first, last] = Batch(x, self._y[first:last], last - first)
+        return batch
+
+    def _dense(self, first: int, last: int) -> NDArray[Any]:
+        cells = self._values[first * self.features : last * self.features]
+        return cells.reshape(last - first, self.features)
+
+    def _csr(self, first: int, last: int) -> Any:
+        start, stop = int(self._indptr[first]), int(self._indptr[last])
+        indptr = (self._indptr[first : last + 1] - start).astype(np.int32)
+        return csr_view(self._values[start:stop], self._indices[start:stop], indptr, self.features)
 
 
 def csr_view(values: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], features: int) -> Any:

