@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lambdaml_core.run.driver import Event
 from lambdaml_core.run.records import RunRecord
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _PARTS = ("load", "compute", "communicate", "wait")
 
@@ -41,46 +38,35 @@ def _print_event(event: Event) -> None:
 
 @contextlib.contextmanager
 def _live() -> Iterator[Callable[[Event], None]]:
-    """A table that is drawn over itself while the run goes on, and gone when it ends."""
+    """A few lines that are drawn over themselves while the run goes on, and gone when it ends."""
     from rich.live import Live
+    from rich.text import Text
 
     seen: dict[str, Any] = {}
-    with Live(transient=True, refresh_per_second=4) as live:
+    with Live(Text("preparing the data"), transient=True, refresh_per_second=4) as live:
 
         def on_event(event: Event) -> None:
             seen.update(event)
-            live.update(_status(seen))
+            live.update(Text("\n".join(_status(seen))))
 
         yield on_event
 
 
-def _status(seen: Mapping[str, Any]) -> Table:
-    """The figures known so far, as one table of two lines."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    cells = {
-        "run": seen.get("run"),
-        "round": f"{seen.get('round', 0)}/{seen.get('rounds', '?')}",
-        "rounds/s": _number(seen.get("rounds_per_s")),
-        "train loss": _number(seen.get("train_loss")),
-        "loss": _number(seen.get("loss")),
-        "accuracy": _number(seen.get("accuracy")),
-        "auc": _number(seen.get("auc")),
-        " / ".join(_PARTS): _split(seen.get("seconds")),
-    }
-    for name in cells:
-        table.add_column(name, no_wrap=True)
-    table.add_row(*(str(cell) for cell in cells.values()))
-    return table
-
-
-def _split(seconds: Mapping[str, float] | None) -> str:
-    """Shares of the workers' time in percent."""
-    whole = sum(seconds[part] for part in _PARTS) if seconds else 0.0
-    if not seconds or not whole:
-        return "-"
-    return " / ".join(f"{100 * seconds[part] / whole:.0f}%" for part in _PARTS)
+def _status(seen: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of a run so far, in lines that fit 80 columns."""
+    round, rounds, speed = seen.get("round", 0), seen.get("rounds", "?"), _number(seen.get("rounds_per_s"))
+    yield f"{seen['run']}  round {round}/{rounds}  {speed} rounds/s"
+    yield _figures(
+        {
+            "train loss": seen.get("train_loss"),
+            "validation loss": seen.get("loss"),
+            "accuracy": seen.get("accuracy"),
+            "auc": seen.get("auc"),
+        }
+    )
+    seconds = seen.get("seconds", {})
+    whole = sum(seconds.get(part, 0.0) for part in _PARTS)
+    yield "  ".join(f"{part} {100 * seconds[part] / whole:.0f}%" if whole else f"{part} -" for part in _PARTS)
 
 
 def print_record(record: RunRecord) -> None:
@@ -97,7 +83,7 @@ def print_record(record: RunRecord) -> None:
             {"loss": r["loss"], "accuracy": r["accuracy"], "auc": r["auc"], "baseline accuracy": r["baseline_accuracy"]}
         ),
         "training": _figures({"loss": r["train_loss"]}),
-        "seconds": _figures(r["seconds"]),
+        "seconds": "  ".join(f"{part} {value:.3f}" for part, value in r["seconds"].items()),
         "moved": f"{size(r['bytes']['sent'])} sent, {size(r['bytes']['received'])} received, "
         f"{requests} requests, ${r['cost_usd']:.4g}",
         "store": r["store"],

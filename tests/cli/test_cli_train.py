@@ -150,7 +150,7 @@ def test_a_terminal_gets_a_live_view(folder: Path) -> None:
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env={**environment(folder), "TERM": "xterm", "COLUMNS": "140"},
+        env={**environment(folder), "TERM": "xterm", "COLUMNS": "80"},
         stdout=terminal,
         stderr=terminal,
     )
@@ -168,7 +168,7 @@ def test_a_terminal_gets_a_live_view(folder: Path) -> None:
     assert process.wait() == 0, seen
     text = seen.decode()
     assert "\x1b[" in text
-    for word in ("round", "rounds/s", "loss", "compute", "communicate", "wait"):
+    for word in ("preparing", "rounds/s", "train loss", "validation loss", "load", "compute", "communicate", "wait"):
         assert word in text
     assert re.search(r"\b\d+/15\b", text), text
     assert "succeeded" in text.rpartition("\x1b")[2]
