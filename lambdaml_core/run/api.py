@@ -10,8 +10,8 @@ from typing import Any
 from lambdaml_core.errors import JobError, RunError
 from lambdaml_core.run.driver import Event, run_job
 from lambdaml_core.run.job import Job
-from lambdaml_core.run.records import RunRecord
-from lambdaml_core.run.saved import SavedModel, load
+from lambdaml_core.run.records import RunRecord, model_files
+from lambdaml_core.run.saved import SavedModel, decode
 
 __all__ = ["TrainedRun", "train"]
 
@@ -104,7 +104,7 @@ def train(
     record = run_job(job, arrays=arrays, on_event=record_event)
     if record["model_path"] is None:
         raise RunError(f"the run {record['run']} ended without a model: {record['stop_reason']}")
-    return TrainedRun(load(record["model_path"]), record, history)
+    return TrainedRun(decode(model_files(record["store"], record["run"])), record, history)
 
 
 def _job(x: Any, y: Any, keys: dict[str, Any]) -> tuple[Job, tuple[Any, Any] | None]:

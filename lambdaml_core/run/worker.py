@@ -112,6 +112,7 @@ def _work(
     clock = Clock()
     with clock.loading():
         manifest, data, validation = _load(spec, ref.rank, counts)
+        data.batch(0)  # imports what batches are made of
     moved = Counts()
     with contextlib.closing(Count(run_channel(spec.channel.open(), spec.run), moved)) as channel:
         outcome = _train(spec, ref.rank, channel, data, validation, store, clock, stop, started_s)

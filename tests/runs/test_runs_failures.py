@@ -235,3 +235,40 @@ def test_what_an_sdk_quotes_is_taken_out(tmp_path: Path, monkeypatch: pytest.Mon
     stored = contents(f"file://{tmp_path}/store")
     assert SECRET.encode() not in b"".join(stored.values())
     assert any("logs/" in key for key in stored)
+
+
+def test_workers_go_on_without_their_driver(tmp_path: Path) -> None:
+    """A driver that is killed leaves workers that end the run; cleaning removes what the driver would have."""
+    code = SCRIPT.replace("rounds=10**9", "rounds=300")
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), "launched", "local"],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
+    )
+    assert driver.stdout is not None
+    run, workers = json.loads(driver.stdout.readline())
+    ends = [os.pidfd_open(pid) for pid in workers]
+    driver.kill()
+    driver.communicate()
+    for fd in ends:
+        assert select.select([fd], [], [], WAIT_S)[0]
+        os.close(fd)
+    record = read_run(f"file://{tmp_path}", run)
+    assert (record["status"], record["stop_reason"], record["rounds"]) == ("succeeded", "rounds", 300)
+    assert record["model_sha256"] is not None
+    assert scratch_of(run).exists()
+    assert clean(f"file://{tmp_path}", run) == [run]
+    assert not scratch_of(run).exists()
+    assert keys_of(tmp_path) == []
+
+
+def test_a_run_that_nobody_has_heard_of_for_long(finished: tuple[str, WorkerRef]) -> None:
+    url, ref = finished
+    store = open_storage(url)
+    store.delete([f"runs/{ref.run}/{name}.json" for name in ("end", "result")])
+    for name in ("driver", "progress"):
+        value = json.loads(bytes(store.get(f"runs/{ref.run}/{name}.json")))
+        store.put(f"runs/{ref.run}/{name}.json", [json.dumps(value | {"time_s": value["time_s"] - 61}).encode()])
+    assert read_run(url, ref.run)["status"] == "stalled"
+    assert clean(url) == []
+    assert clean(url, ref.run) == [ref.run]
