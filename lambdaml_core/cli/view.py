@@ -24,16 +24,24 @@ def view(*, quiet: bool) -> Iterator[Callable[[Event], None] | None]:
         with _live() as on_event:
             yield on_event
     else:
-        yield _print_event
+        yield _plain()
 
 
-def _print_event(event: Event) -> None:
-    """One plain line for each thing worth a line."""
-    if event["event"] == "launched":
-        click.echo(f"run {event['run']}: {event['workers']} workers, {event['rounds']} rounds")
-    elif event["event"] == "epoch":
-        figures = "  ".join(f"{name} {_number(event[name])}" for name in ("loss", "accuracy", "auc"))
-        click.echo(f"epoch {event['epoch']:.4g}  round {event['round']}  {figures}")
+def _plain() -> Callable[[Event], None]:
+    """One line for the start, and one for an epoch at each twentieth of the way: a log stays short."""
+    rounds, shown = 1, -1
+
+    def on_event(event: Event) -> None:
+        nonlocal rounds, shown
+        if event["event"] == "launched":
+            rounds = event["rounds"]
+            click.echo(f"run {event['run']}: {event['workers']} workers, {rounds} rounds")
+        elif event["event"] == "epoch" and (twentieth := 20 * event["round"] // rounds) > shown:
+            shown = twentieth
+            figures = _figures({name: event[name] for name in ("loss", "accuracy", "auc")})
+            click.echo(f"epoch {event['epoch']:.4g}  round {event['round']}  {figures}")
+
+    return on_event
 
 
 @contextlib.contextmanager
