@@ -273,19 +273,12 @@ class ShardedData:
         return cells.reshape(last - first, self.features)
 
     def _csr(self, first: int, last: int) -> Any:
+        from scipy.sparse import csr_matrix  # a worker with dense rows starts without it
+
         start, stop = int(self._indptr[first]), int(self._indptr[last])
         indptr = (self._indptr[first : last + 1] - start).astype(np.int32)
-        return csr_view(self._values[start:stop], self._indices[start:stop], indptr, self.features)
-
-
-def csr_view(values: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], features: int) -> Any:
-    """A ``scipy.sparse.csr_matrix`` of arrays that are known to be right: no copy, and no pass over them to check."""
-    from scipy.sparse import csr_matrix  # a worker with dense rows starts without it
-
-    matrix = csr_matrix((len(indptr) - 1, features), dtype=values.dtype)
-    matrix.data, matrix.indices, matrix.indptr = values, indices, indptr
-    matrix.has_canonical_format = True
-    return matrix
+        arrays = self._values[start:stop], self._indices[start:stop], indptr
+        return csr_matrix(arrays, shape=(last - first, self.features))
 
 
 def _overlaps(shards: Sequence[Shard], first: int, last: int) -> list[tuple[Shard, int, int]]:

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.order import sort_keys
-from lambdaml_core.data.shards import MANIFEST_KEY, Manifest, Shard, ShardedData, csr_view
+from lambdaml_core.data.shards import MANIFEST_KEY, Manifest, Shard, ShardedData
 from lambdaml_core.errors import DataError, KeyNotFound
 from lambdaml_core.storage import FullStorage, open_storage
 from lambdaml_core.storage.base import Buffer
@@ -113,17 +113,6 @@ def test_a_split_without_rows_has_one_empty_batch(store: FullStorage) -> None:
     manifest = write_arrays(x, y, store, shards=1, validation=0)
     data = ShardedData(store, manifest, rank=0, size=1, batch_size=3, split="validation")
     assert (data.rows, data.steps_per_epoch, data.batch(0).x.shape, list(data.blocks())) == (0, 1, (0, 5), [])
-
-
-def test_a_csr_view_is_the_matrix_that_scipy_makes(store: FullStorage) -> None:
-    expected: Any = sparse.csr_matrix(table(50)[0])
-    view = csr_view(expected.data, expected.indices, expected.indptr, 5)
-    assert view.shape == (50, 5)
-    assert np.shares_memory(view.data, expected.data)
-    assert (view != expected).nnz == 0
-    w = np.arange(5, dtype=np.float32)
-    assert (view @ w).tobytes() == (expected @ w).tobytes()
-    assert (view.T @ np.ones(50, np.float32)).tobytes() == (expected.T @ np.ones(50, np.float32)).tobytes()
 
 
 def test_a_manifest_is_read_back_and_stands_for_the_data(store: FullStorage) -> None:
