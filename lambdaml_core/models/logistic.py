@@ -73,7 +73,7 @@ class LogisticRegression:
             residual -= y
             np.log(terms, out=terms)
             terms -= minus
-            loss = float(np.add.reduce(terms)) + float(np.dot(y, minus))
+            loss = float(np.add.reduce(terms) + y.dot(minus))
             if not math.isfinite(loss):
                 loss = float(np.add.reduce(_log_losses(-minus, y)))
             out[self.penalised] = batch.x.T @ residual
@@ -118,9 +118,10 @@ class LogisticRegression:
         }
 
     def _margin(self, params: NDArray[Any], batch: Batch) -> NDArray[Any]:
-        margin: NDArray[Any] = batch.x @ params[self.penalised]
-        if self._bias:
-            margin += params[-1]
+        with np.errstate(over="ignore", invalid="ignore"):  # parameters that have diverged: the loss tells
+            margin: NDArray[Any] = batch.x @ params[self.penalised]
+            if self._bias:
+                margin += params[-1]
         return margin
 
 

@@ -44,8 +44,7 @@ class GASGD:
             RunError: the loss is not finite; raised on all ranks alike.
         """
         gradient = w.scratch("gradient", s.params.shape, s.params.dtype)
-        loss = w.scratch("loss", (1,), np.float64)
-        n = w.scratch("n", (1,), np.int64)
+        loss, n = np.zeros(1, np.float64), np.zeros(1, np.int64)
 
         def fill(ready: Callable[[int, int], None]) -> None:
             batch = w.data.batch(w.round)
