@@ -143,6 +143,13 @@ def test_what_people_see_when_piped_is_plain(folder: Path) -> None:
         assert "\x1b" not in shown.stdout
 
 
+def test_a_long_run_prints_a_short_log(folder: Path) -> None:
+    done = lambdaml(folder, "train", "job.toml", "--set", "epochs=200")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
+    assert 15 <= len(lines) <= 21
+    assert lines[-1].startswith("epoch 200 ")
+
+
 def test_a_terminal_gets_a_live_view(folder: Path) -> None:
     """A pseudo terminal: escape codes while the run goes on, the summary at the end."""
     screen, terminal = pty.openpty()
@@ -357,6 +364,24 @@ def test_a_full_disk_is_said_and_leaves_nothing(folder: Path, words: list[str]) 
     }
 
 
+def test_a_run_that_fails_is_exit_code_1_and_can_be_looked_at(folder: Path) -> None:
+    diverging = "optimizer={name='ga_sgd', learning_rate=1e38, momentum=0.99}"
+    words = ["train", "job.toml", "--set", diverging]
+    done = lambdaml(folder, *words)
+    assert (done.returncode, done.stdout.count("Traceback")) == (1, 0)
+    assert re.match(r"error: worker \d of run \S+: training diverged: .*\nhint: .*learning_rate.*\n$", done.stderr)
+    failed = lambdaml(folder, *words, "--json")
+    assert (failed.returncode, failed.stderr) == (1, "")
+    assert json.loads(failed.stdout)["error"]["code"] == "worker_failed"
+    records = printed(lambdaml(folder, "runs", "--json"))["runs"]
+    assert [r["status"] for r in records] == ["failed", "failed"]
+    assert [r["model_path"] for r in records] == [None, None]
+    shown = lambdaml(folder, "show", records[0]["run"])
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "failed" in shown.stdout
+    assert "training diverged" in shown.stdout
+
+
 # --- interrupts ---------------------------------------------------------------------------------------------
 
 
@@ -396,3 +421,4 @@ def test_an_interrupt_ends_the_workers_and_marks_the_run(folder: Path, provider:
     assert _children_of(folder) == []
     (record,) = printed(lambdaml(folder, "runs", "--json"))["runs"]
     assert record["status"] == "cancelled"
+    assert "cancelled" in lambdaml(folder, "show", record["run"]).stdout
