@@ -276,9 +276,12 @@ class ShardedData:
         from scipy.sparse import csr_matrix  # a worker with dense rows starts without it
 
         start, stop = int(self._indptr[first]), int(self._indptr[last])
-        indptr = (self._indptr[first : last + 1] - start).astype(np.int32)
-        arrays = self._values[start:stop], self._indices[start:stop], indptr
-        return csr_matrix(arrays, shape=(last - first, self.features))
+        # Arrays are set, not given to the constructor: it copies those that are a small part of a larger one.
+        x: Any = csr_matrix((last - first, self.features))
+        x.data, x.indices = self._values[start:stop], self._indices[start:stop]
+        x.indptr = (self._indptr[first : last + 1] - start).astype(np.int32)
+        x.has_canonical_format = True
+        return x
 
 
 def _overlaps(shards: Sequence[Shard], first: int, last: int) -> list[tuple[Shard, int, int]]:
