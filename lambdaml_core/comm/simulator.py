@@ -114,6 +114,11 @@ class Process:
             return None if appeared is None else max(self.clock, appeared)
         return self.clock + self._effect_s()
 
+    def waits(self) -> bool:
+        """Whether there is nothing it could do now."""
+        wanted = self.waits_for()
+        return bool(wanted) and not any(key in self._storage.values for key in wanted)
+
     def waits_for(self) -> Sequence[str]:
         """The keys of which one must exist for it to go on."""
         request = self.request

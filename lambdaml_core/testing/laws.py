@@ -11,6 +11,8 @@ LAWS = {
     "Fix what it read: another call's value, or memory that was used again.",
     "create_once": "whoever makes a value makes the same bytes, and only one rank makes it. "
     "Fix keys that two calls or two ranks share.",
+    "own_keys": "all values have keys that call.key makes, so that no two runs, calls or chunks share one. "
+    "Fix the keys that are put together by hand.",
     "contributions_stay": "a contribution is deleted only once the result of its chunk exists. "
     "Fix the order of the two: a crash between them loses the contribution for ever.",
     "results_stay": "a result is deleted only once every rank has read it and has a checkpoint behind it. "

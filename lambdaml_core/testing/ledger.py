@@ -102,6 +102,6 @@ def locate(key: str) -> tuple[Place, bool]:
     """
     match = _KEY.fullmatch(key)
     if match is None:
-        raise LawBroken("create_once", f"{key} is not a key that call.key makes")
+        raise LawBroken("own_keys", f"{key} is not a key that call.key makes")
     folder, owner, sequence, chunk, rest = match.groups()
     return Place(int(sequence), int(chunk), int(owner)), folder == "0" and not rest

@@ -49,6 +49,10 @@ class Attempt:
     replaying: bool = False
     crashed: bool = False
 
+    def frontier(self) -> int:
+        """The second-newest checkpoint is complete: the ranks have met since. The newest may be this rank's alone."""
+        return self.saves[-2] if len(self.saves) > 1 else 0
+
     @property
     def finished(self) -> bool:
         return self.process.done and self.process.error is None and not self.crashed
@@ -94,7 +98,7 @@ class World:
             self._launch(rank)
         while live := [attempt for attempt in self._attempts if not attempt.process.done] or self._restarts:
             self._restart(self.steps)
-            ready = [a for a in self._attempts if not a.process.done and a.process.ready_at() is not None]
+            ready = [a for a in self._attempts if not (a.process.done or a.process.waits())]
             awake = [a for a in ready if a.asleep_until <= self.steps] or ready
             if awake:
                 order = self._scenario.order
@@ -144,7 +148,7 @@ class World:
         s, planner = self._scenario, attempt.planner
         for index in range(attempt.position, len(s.steps)):
             if s.every is not None:
-                planner.frontier = attempt.saves[-2] if len(attempt.saves) > 1 else 0
+                planner.frontier = attempt.frontier()
             self._announced.setdefault(index, []).append(index if planner.frontier is None else planner.frontier)
             yield from self._collective(attempt, index)
             attempt.position = index + 1
