@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lambdaml_core.errors import JobError, RunError
@@ -28,7 +28,11 @@ class TrainedRun:
 
     model: SavedModel
     record: RunRecord
-    history: Sequence[Mapping[str, Any]] = field(repr=False)
+    history: Sequence[Mapping[str, Any]]
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name}={value:.4g}" for name, value in self.metrics.items() if value is not None)
+        return f"<TrainedRun {self.record['run']}: {self.record['rounds']} rounds, {figures}>"
 
     @property
     def metrics(self) -> dict[str, float | None]:

@@ -198,6 +198,9 @@ class SavedModel:
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<SavedModel {self.model.name}: {self.features} features, labels {self.labels}>"
+
     def predict_proba(self, x: ArrayLike | Any) -> NDArray[Any]:
         """(n, classes) probabilities of each class, rows adding to 1.
 

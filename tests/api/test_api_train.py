@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,21 @@ def test_the_model_of_a_run_is_the_one_in_its_record(tmp_path: Path) -> None:
     assert path is not None
     assert load(path).files() == run.model.files()
     assert load(run.model.save(tmp_path / "copy")).files() == run.model.files()
+
+
+def test_a_notebook_shows_one_line() -> None:
+    x, y = rows()
+    run = quick(x, y)
+    assert re.fullmatch(rf"<TrainedRun {run.record['run']}: 15 rounds, loss=0\.\d+, accuracy=.*>", repr(run))
+    assert repr(run.model) == "<SavedModel logistic_regression: 5 features, labels [0, 1]>"
+
+
+def test_training_in_a_thread_that_is_not_the_main_one() -> None:
+    """As some notebooks and servers do; only the main thread may set signal handlers."""
+    x, y = rows()
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(quick, x, y).result()
+    assert run.record["status"] == "succeeded"
 
 
 def test_history_has_every_epoch_and_ends_with_the_metrics() -> None:
