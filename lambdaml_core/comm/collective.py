@@ -244,7 +244,7 @@ class Collective:
         try:
             message = decode(data, key=key)
             check_call(message.header, expected, rank)
-            self._contents.check_schema(message.header)
+            self._contents.check(call.chunk, message)
         except (CorruptMessage, MismatchedMessage):
             if (yield StillIntact([(key, data)])):
                 raise

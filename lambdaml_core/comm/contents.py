@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.comm.layout import Layout, RankFold, Workspace, parse_schema
 from lambdaml_core.comm.wire import ALIGNMENT, Header, Message
-from lambdaml_core.errors import MismatchedMessage
+from lambdaml_core.errors import CorruptMessage, MismatchedMessage
 from lambdaml_core.storage.base import Parts
 
 
@@ -31,8 +32,8 @@ class Contents(Protocol):
     def fold(self, chunk: int) -> RankFold:
         """What folds contributions into the chunk's present value."""
 
-    def check_schema(self, header: Header) -> None:
-        """Raises MismatchedMessage if the sender's arrays are not like this rank's."""
+    def check(self, chunk: int, message: Message) -> None:
+        """Raises MismatchedMessage if the sender's arrays are not like this rank's, CorruptMessage if some are cut."""
 
 
 class InPlace:
@@ -55,9 +56,10 @@ class InPlace:
     def fold(self, chunk: int) -> RankFold:
         return RankFold(self._layout, chunk, self._own(chunk), self._workspace)
 
-    def check_schema(self, header: Header) -> None:
-        if header.schema != self.schema:
-            raise _mismatch(self.schema, header)
+    def check(self, chunk: int, message: Message) -> None:
+        if message.header.schema != self.schema:
+            raise _mismatch(self.schema, message.header)
+        _check_size(message, self._layout.payload_bytes(chunk))
 
     def _own(self, chunk: int) -> list[NDArray[Any]]:
         return self._layout.own(chunk, self._flat)
@@ -88,10 +90,21 @@ class Gathered(InPlace):
             self.results[chunk][name] = value
             at += -(-value.nbytes // ALIGNMENT) * ALIGNMENT
 
-    def check_schema(self, header: Header) -> None:
-        mine, theirs = parse_schema(self.schema), parse_schema(header.schema)
+    def check(self, chunk: int, message: Message) -> None:
+        mine, theirs = parse_schema(self.schema), parse_schema(message.header.schema)
         if [(name, dtype) for name, (dtype, _) in mine.items()] != [(n, dtype) for n, (dtype, _) in theirs.items()]:
-            raise _mismatch(self.schema, header)
+            raise _mismatch(self.schema, message.header)
+        end = at = 0
+        for dtype, shape in theirs.values():
+            size = math.prod(shape) * dtype.itemsize
+            end = at + size if size else end
+            at += -(-size // ALIGNMENT) * ALIGNMENT
+        _check_size(message, end)
+
+
+def _check_size(message: Message, expected: int) -> None:
+    if message.payload.nbytes != expected:
+        raise CorruptMessage(f"a message brings {message.payload.nbytes} bytes of arrays instead of {expected}")
 
 
 def _mismatch(mine: bytes, header: Header) -> MismatchedMessage:

@@ -58,7 +58,8 @@ class Engine:
         if size > 1 and not caps.creates_once:
             raise NotSupported("the channel cannot create a value exactly once", hint="choose another channel")
         if caps.max_value_bytes is not None:
-            chunk_bytes = min(chunk_bytes, max(1, caps.max_value_bytes - _HEADER_ROOM))
+            room = min(_HEADER_ROOM, caps.max_value_bytes // 2)
+            chunk_bytes = min(chunk_bytes, caps.max_value_bytes - room)
         self.rank, self.size = rank, size
         self.waited_s = 0.0
         self.planner = Planner(

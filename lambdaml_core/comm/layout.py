@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.comm.base import Arrays, Op
 from lambdaml_core.comm.wire import ALIGNMENT
-from lambdaml_core.errors import UsageError
+from lambdaml_core.errors import CorruptMessage, UsageError
 from lambdaml_core.storage.base import Buffer
 
 PAGE = 4096
@@ -49,6 +49,8 @@ class Layout:
         self.names = list(x)
         self.dtypes = [_checked_dtype(name, a) for name, a in x.items()]
         self.shapes = [a.shape for a in x.values()]
+        if not isinstance(op, str) and (strangers := sorted(op.keys() - x.keys())):
+            raise UsageError(f"there is an operation for {strangers[0]}, and no such array")
         self.ops = [_checked_op(name, op) for name in x]
         self.schema = ";".join(
             f"{n}:{d.str[1:]}:{'x'.join(map(str, s))}:{o}"
@@ -75,6 +77,11 @@ class Layout:
             parts.append(part)
             at = piece.at + part.nbytes
         return parts
+
+    def payload_bytes(self, chunk: int) -> int:
+        """The length of :meth:`payload`."""
+        last = self.chunks[chunk][-1:]
+        return sum(piece.at + (piece.hi - piece.lo) * self.dtypes[piece.array].itemsize for piece in last)
 
     def views(self, chunk: int, payload: memoryview) -> list[NDArray[Any]]:
         """The chunk's pieces as arrays that view a payload."""
@@ -199,11 +206,18 @@ def _split(total: int, aggregators: int, chunk_bytes: int) -> list[int]:
 
 
 def parse_schema(schema: bytes) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """Names, dtypes and shapes from :attr:`Layout.schema`."""
+    """Names, dtypes and shapes from :attr:`Layout.schema`.
+
+    Raises:
+        CorruptMessage: it is none.
+    """
     arrays = {}
-    for entry in schema.decode("ascii").split(";") if schema else ():
-        name, dtype, shape, _ = entry.split(":")
-        arrays[name] = np.dtype("<" + dtype), tuple(map(int, shape.split("x"))) if shape else ()
+    try:
+        for entry in schema.decode("ascii").split(";") if schema else ():
+            name, dtype, shape, _ = entry.split(":")
+            arrays[name] = np.dtype("<" + dtype), tuple(map(int, shape.split("x"))) if shape else ()
+    except (ValueError, TypeError) as e:
+        raise CorruptMessage(f"a message has arrays {schema[:40]!r}") from e
     return arrays
 
 

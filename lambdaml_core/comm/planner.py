@@ -112,7 +112,7 @@ class Planner:
 
     def _layout(self, x: Arrays, op: Op | Mapping[str, Op], aggregators: int) -> Layout:
         ops = op if isinstance(op, str) else tuple(op.items())
-        signature = (ops, aggregators, tuple((name, a.dtype.num, a.shape) for name, a in x.items()))
+        signature = (ops, aggregators, tuple((name, a.dtype, a.shape) for name, a in x.items()))
         if signature not in self._layouts:
             if len(self._layouts) >= 64:
                 self._layouts.clear()

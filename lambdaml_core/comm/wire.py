@@ -120,11 +120,13 @@ def decode(data: Buffer, *, key: str = "") -> Message:
             f"the message {key} has {view.nbytes} bytes instead of {at + payload_bytes}", hint=_FOREIGN
         )
     payload = view[at:]
-    if flags & _HAS_CHECKSUM:
+    if flags == _HAS_CHECKSUM:
         head = bytearray(view[:at])
         head[_CHECKSUM_AT : _CHECKSUM_AT + 8] = bytes(8)
         if _digest(head, [payload]) != checksum:
             raise CorruptMessage(f"the message {key} has a wrong checksum", hint="check the network and the channel")
+    elif flags or checksum:
+        raise CorruptMessage(f"the message {key} has flags {flags} and a checksum {checksum}", hint=_FOREIGN)
     schema = bytes(view[_HEADER.size : _HEADER.size + schema_bytes])
     header = Header(_OPERATIONS[operation], rank, size, chunk, chunks, generation, sequence, frontier, schema)
     return Message(header, payload)
