@@ -18,7 +18,7 @@ KEYS = ("a/b", "a/bc", "d")  # few, so that calls meet; the laws of keys look at
 which = st.integers(0, 1)
 key = st.sampled_from(KEYS)
 keys = st.lists(key, min_size=1, max_size=3)
-value = st.binary(max_size=16) | st.builds(pattern, st.sampled_from([1000, 1024, 9000]), st.integers(0, 250))
+value = st.binary(max_size=16) | st.builds(pattern, st.sampled_from([1000, 70_000, 70_001]), st.integers(0, 250))
 prefix = st.sampled_from(["", "a/", "a/b", "a/bc", "none"])
 
 
@@ -39,6 +39,7 @@ class TwoClientMachine(RuleBasedStateMachine):
         """``place`` is a prefix that no other example uses, so that every example starts empty."""
         super().__init__()
         self.clients = (Prefix(one, place), Prefix(two, place))
+        self.limit = one.caps.max_value_bytes
         self.model: dict[str, bytes] = {}
         self.versions: Counter[str] = Counter()
         self.held: list[Held] = []
@@ -56,6 +57,7 @@ class TwoClientMachine(RuleBasedStateMachine):
 
     @rule(who=which, key=key, value=value, cut=st.integers(0, 16), if_absent=st.booleans())
     def put(self, who: int, key: str, value: bytes, cut: int, if_absent: bool) -> None:
+        value = value[: self.limit]
         stored = self.clients[who].put(key, [value[:cut], value[cut:]], if_absent=if_absent)
         assert stored is not (if_absent and key in self.model)
         if stored:
@@ -63,6 +65,7 @@ class TwoClientMachine(RuleBasedStateMachine):
 
     @rule(who=which, items=st.dictionaries(key, value, min_size=1), if_absent=st.booleans())
     def put_many(self, who: int, items: dict[str, bytes], if_absent: bool) -> None:
+        items = {k: v[: self.limit] for k, v in items.items()}
         stored = self.clients[who].put_many({k: [v] for k, v in items.items()}, if_absent=if_absent)
         assert sorted(stored) == sorted(k for k in items if not (if_absent and k in self.model))
         for k in stored:

@@ -177,8 +177,10 @@ class ValueLaws(TwoClients):
         else:
             other.put("view", [pattern(size, seed=3)])
         check(f"the key was {fate}")
-        storage.put("view", [pattern(size, seed=4)])
-        check("the key was put again")
+        for i in range(4):
+            storage.put("view", [pattern(size, seed=40 + i)])
+            check("the key was put again")
+            storage.delete(["view"])
         for i in range(32):
             (storage, other)[i % 2].put(f"reuse/{i}", [pattern(size, seed=5 + i)])
         check("other values were put")
