@@ -9,8 +9,10 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lambdaml_core.data.shards import Manifest
@@ -56,6 +58,7 @@ Event = Mapping[str, Any]
 _POLL_S = 0.05  # how soon a worker's end is noticed
 _FOLLOW_S = 0.5  # how often the progress is read
 _ALIVE_S = 5.0  # how often the driver leaves a sign of life
+_LITTLE_ROWS, _LITTLE_BYTES = 10_000, 1 << 20
 _LOG_BYTES = 64 << 10  # of a worker's log that is kept with a failed run
 _log = logging.getLogger("lambdaml")
 _SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
@@ -155,7 +158,7 @@ class _Driver:
             return place, "", _manifest(place)
         out = Prefix(self._store, "data")
         settings: dict[str, Any] = {
-            "shards": job.data.shards or job.workers,
+            "shards": job.data.shards or (1 if _is_little(source, arrays) else job.workers),
             "seed": job.seed,
             "validation": job.data.validation,
         }
@@ -337,6 +340,16 @@ class _Driver:
         default_registry().run_event(event)
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _is_little(source: str | None, arrays: tuple[Any, Any] | None) -> bool:
+    """Whether all rows go into one shard: quicker, and fewer rows than workers are then told as what they are."""
+    if arrays is not None:
+        return np.size(arrays[1]) < _LITTLE_ROWS
+    try:
+        return Path(source or "").stat().st_size < _LITTLE_BYTES
+    except OSError:
+        return True  # the reader says what is wrong with it
 
 
 def _manifest(place: Place) -> Manifest:

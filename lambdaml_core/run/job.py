@@ -40,14 +40,18 @@ class DataSource:
         source: an absolute path of a file to partition, the storage URL of a partition that exists, or None where
             arrays are given from Python.
         format: how the file is read; None = by the ending of its name.
-        shards: files that a partition made for this run is cut into; None = one per worker.
+        shards: files that a partition made for this run is cut into; None = one per worker, or one if there is little.
         validation: share of the rows kept for validation, of a partition made for this run.
         features: columns the data must have; None = whatever it has.
     """
 
     source: str | None = option(None, help="file to partition, or directory or URL of a partition that exists")
     format: Reference | None = None
-    shards: int | None = option(None, help="files of the partition made for this run; default: workers", minimum=1)
+    shards: int | None = option(
+        None,
+        help="files of the partition made for this run; default: as many as workers, or one if there is little",
+        minimum=1,
+    )
     validation: float = option(0.2, help="share of the rows kept for validation", minimum=0, maximum=0.9)
     features: int | None = option(None, help="columns the data must have; default: whatever it has", minimum=1)
 
@@ -294,7 +298,7 @@ aggregators = 1             # ranks that fold: 1 = AllReduce by a leader, "all" 
 [data]
 source = "train.libsvm"     # a file to partition, or directory or URL of a partition that exists
 # format = "libsvm"         # by the ending of the file's name; options: format = { name = "libsvm", layout = "sparse" }
-# shards = 4                # files of the partition; one per worker
+# shards = 4                # files of the partition; one per worker, or one if there is little
 validation = 0.2            # share of the rows kept for validation
 # features = 28             # columns the data must have; whatever it has
 

@@ -34,6 +34,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, dense: bool) -> 
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(AT_THE_END.format(folder=str(folder)))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/site")
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # measuring coverage imports much
     x, y = cancer()
     run_job(make_job(tmp_path / "store", workers=2), arrays=(x if dense else sparse.csr_matrix(x), y))
     return {int(path.name): set(json.loads(path.read_text())) for path in folder.iterdir()}
