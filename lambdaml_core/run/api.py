@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lambdaml_core.errors import JobError, RunError
+from lambdaml_core.errors import JobError
 from lambdaml_core.run.driver import Event, run_job
 from lambdaml_core.run.job import Job
 from lambdaml_core.run.records import RunRecord, model_files
@@ -106,8 +106,6 @@ def train(
             on_event(event)
 
     record = run_job(job, arrays=arrays, on_event=record_event)
-    if record["model_path"] is None:
-        raise RunError(f"the run {record['run']} ended without a model: {record['stop_reason']}")
     return TrainedRun(decode(model_files(record["store"], record["run"])), record, history)
 
 
