@@ -243,7 +243,7 @@ def test_workers_go_on_without_their_driver(tmp_path: Path) -> None:
     driver = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path), "launched", "local"],
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "TMPDIR": str(tmp_path.parent)},
     )
     assert driver.stdout is not None
     run, workers = json.loads(driver.stdout.readline())
