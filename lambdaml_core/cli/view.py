@@ -62,6 +62,9 @@ def _live() -> Iterator[Callable[[Event], None]]:
 
 def _status(seen: Mapping[str, Any]) -> Iterator[str]:
     """What is known of a run so far, in lines that fit 80 columns."""
+    if seen["event"] == "partitioning":
+        yield f"{seen['run']}  reading the data  {100 * seen['done'] / max(1, seen['total']):.0f}%"
+        return
     round, rounds, speed = seen.get("round", 0), seen.get("rounds", "?"), _number(seen.get("rounds_per_s"))
     yield f"{seen['run']}  round {round}/{rounds}  {speed} rounds/s"
     yield _figures(

@@ -75,8 +75,8 @@ def run_job(
     Args:
         arrays: (x, y) to train on, instead of ``job.data.source``: x (n, features) a dense array or a scipy sparse
             matrix, y (n,) labels of any kind.
-        on_event: called in this thread with ``partitioned``, ``launched``, ``progress`` (about twice a second),
-            ``epoch`` and ``ended``.
+        on_event: called in this thread with ``partitioning``, ``partitioned``, ``launched``, ``progress``, ``epoch``
+            and ``ended``; ``partitioning`` and ``progress`` come about twice a second.
 
     Raises:
         UsageError: the job cannot work; nothing was launched, and nothing is left of it.
@@ -169,9 +169,14 @@ class _Driver:
             format = job.data.format or format_of(source)
             if job.data.features is not None and format.values.get("features", 0) is None:
                 format = dataclasses.replace(format, values={**format.values, "features": job.data.features})
-            manifest = partition(source, out, format=format, **settings)
+            manifest = partition(source, out, format=format, progress=self._partitioning, **settings)
         self._tell("partitioned", rows=manifest.rows, validation_rows=manifest.validation_rows, bytes=manifest.nbytes)
         return self._plan.store, f"runs/{self.run}/data", manifest
+
+    def _partitioning(self, done: int, total: int) -> None:
+        if time.monotonic() - self._followed >= _FOLLOW_S:
+            self._followed = time.monotonic()
+            self._tell("partitioning", done=done, total=total)
 
     def _spec(self, channel: Place, data: Place, prefix: str, manifest: Manifest) -> Spec:
         job = self._plan.job
