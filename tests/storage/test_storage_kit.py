@@ -11,12 +11,15 @@ import xml.etree.ElementTree as ET
 from collections import defaultdict
 from pathlib import Path
 
+import broken_many
+import broken_values
 import pytest
-from broken_storages import BROKEN, Broken
+from broken_base import Broken
 
 from lambdaml_core.testing.storage import StorageLaws, UnreachableStorageLaws
 
 HERE = Path(__file__).parent
+BROKEN = [each for each in Broken.__subclasses__() if each.__module__ in (broken_values.__name__, broken_many.__name__)]
 LAWS = {name for suite in (StorageLaws, UnreachableStorageLaws) for name in dir(suite) if name.startswith("test_")}
 
 Outcomes = dict[tuple[str, str], set[str]]
@@ -36,7 +39,7 @@ def run_suites(folder: Path, *tests: str) -> tuple[Outcomes, str]:
 
 @pytest.fixture(scope="module")
 def broken_outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    tests = [f"{HERE / 'broken_storages.py'}::Test{broken.__name__}::{broken.law}" for broken in BROKEN]
+    tests = [f"{HERE / broken.__module__}.py::Test{broken.__name__}::{broken.law}" for broken in BROKEN]
     return run_suites(tmp_path_factory.mktemp("broken"), *tests)[0]
 
 
