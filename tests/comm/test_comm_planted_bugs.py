@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import comm_patterns
 import pytest
 
-from lambdaml_core.comm.base import Call, Effect, Fill, Fold, Get, Pattern, Put
+from lambdaml_core.comm.base import Call, Fill, Get, Pattern
 from lambdaml_core.comm.collective import Collective, Progress, Settings
 from lambdaml_core.comm.keys import make_key
 from lambdaml_core.comm.layout import RankFold
@@ -220,57 +221,16 @@ def test_the_frontier_of_the_newest_checkpoint_is_found(monkeypatch: pytest.Monk
 # --- patterns that are wrong --------------------------------------------------------------------------------
 
 
-def two_owners(call: Call) -> Generator[Effect, None, None]:
-    owners = {call.owner, (call.owner + 1) % call.size}
-    if call.rank not in owners:
-        yield Put(call.key("in", call.rank))
-    yield Put(call.key("in", call.rank))
-    if call.rank in owners:
-        yield Fold([None if rank == call.rank else call.key("in", rank) for rank in range(call.size)])
-        yield Put(call.result)
-    yield Get(call.result)
-
-
-def nobody_puts_the_result(call: Call) -> Generator[Effect, None, None]:
-    if call.rank != call.owner:
-        yield Put(call.key("in", call.rank))
-    yield Get(call.result)
-
-
-def everybody_waits_first(call: Call) -> Generator[Effect, None, None]:
-    before = call.key("in", (call.rank - 1) % call.size)
-    yield Get(before)
-    yield Put(call.key("in", call.rank))
-    yield Get(call.result)
-
-
-def forgets_the_last_rank(call: Call) -> Generator[Effect, None, None]:
-    if call.rank != call.owner:
-        yield Put(call.key("in", call.rank))
-    else:
-        ranks = range(call.size if call.owner == call.size - 1 else call.size - 1)
-        yield Fold([None if rank == call.rank else call.key("in", rank) for rank in ranks])
-        yield Put(call.result)
-    yield Get(call.result)
-
-
-def names_keys_by_hand(call: Call) -> Generator[Effect, None, None]:
-    if call.rank != call.owner:
-        yield Put(f"in/{call.chunk}/{call.rank}")
-    else:
-        yield Fold([None if rank == call.rank else f"in/{call.chunk}/{rank}" for rank in range(call.size)])
-        yield Put(call.result)
-    yield Get(call.result)
-
-
 @pytest.mark.parametrize(
     ("pattern", "law"),
     [
-        (two_owners, "create_once"),
-        (nobody_puts_the_result, "no_hang"),
-        (everybody_waits_first, "no_hang"),
-        (forgets_the_last_rank, "same_numbers"),
-        (names_keys_by_hand, "own_keys"),
+        (comm_patterns.two_owners, "create_once"),
+        (comm_patterns.nobody_puts_the_result, "no_hang"),
+        (comm_patterns.everybody_waits_first, "no_hang"),
+        (comm_patterns.forgets_the_last_rank, "same_numbers"),
+        (comm_patterns.folds_its_own_first, "typed_errors"),
+        (comm_patterns.names_keys_by_hand, "own_keys"),
+        (comm_patterns.leaves_copies, "no_key_left"),
     ],
 )
 def test_wrong_patterns_are_found(pattern: Pattern, law: str) -> None:
