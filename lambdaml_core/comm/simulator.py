@@ -16,6 +16,7 @@ al., SIGMOD 2021, section 5.3) where these apply.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -223,15 +224,28 @@ def simulate(program: Program, caps: StorageCaps, *, size: int, aggregators: int
     storage = SimulatedStorage(caps)
     planners = [Planner(rank=rank, size=size, aggregators=aggregators, **settings) for rank in range(size)]
     processes = [Process(planner.rank, program(planner), storage) for planner in planners]
-    while live := [process for process in processes if not process.done]:
-        ready = [(at, process.rank) for process in live if (at := process.ready_at()) is not None]
-        if not ready:
-            waits = ", ".join(f"rank {process.rank} for {process.waits_for()[0]}" for process in live)
-            raise DeadlineExpired(f"the ranks wait for each other for ever: {waits}")
-        processes[min(ready)[1]].step()
+    queue: list[tuple[float, bool, int]] = []  # what is ready: when, whether it is a look (last: it sees more), rank
+    waiting = set(processes)
+    while True:
+        for process in list(waiting):
+            ready = process.ready_at()
+            if ready is not None:
+                waiting.remove(process)
+                heapq.heappush(queue, (ready, bool(process.waits_for()), process.rank))
+        if not queue:
+            break
+        process = processes[heapq.heappop(queue)[2]]
+        process.step()
+        if not process.done:
+            waiting.add(process)
     for process in processes:
         if process.error is not None:
             raise process.error
+    if waiting:
+        stuck = ", ".join(
+            f"rank {process.rank} for {process.waits_for()[0]}" for process in processes if not process.done
+        )
+        raise DeadlineExpired(f"the ranks wait for each other for ever: {stuck}")
     prices = {"put": storage.counts.put, "get": storage.counts.get, "delete": storage.counts.delete}
     usd = sum(caps.usd.get(kind, 0.0) * count for kind, count in prices.items())
     return Simulated(tuple(process.clock for process in processes), storage.counts, usd)

@@ -1,6 +1,6 @@
 """Conformance suites for plugin authors (``pip install "lambdaml[testing]"``): subclass, give one fixture, run pytest.
 
-``lambdaml_core.testing.storage`` has the laws of a storage.
+``lambdaml_core.testing.storage`` has the laws of a storage, ``lambdaml_core.testing.pattern`` those of a communicator.
 """
 
 from __future__ import annotations
