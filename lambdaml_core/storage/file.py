@@ -103,7 +103,7 @@ class FileStorage:
     def get_many(self, keys: Sequence[str], *, wait_s: float = 0.0) -> Mapping[str, Buffer]:
         wanted = {self._path(key): key for key in keys}
         found = self._present(wanted, wanted)
-        if found or wait_s <= 0:
+        if found or wait_s <= 0 or not keys:
             return found
         give_up = time.monotonic() + wait_s
         watcher = self._watcher()
@@ -120,7 +120,10 @@ class FileStorage:
 
     def list(self, prefix: str) -> Iterator[str]:
         folder = prefix.rpartition("/")[0]
-        top = f"{self._root}/{folder}" if folder else self._root
+        try:
+            top = self._path(folder) if folder else self._root
+        except StorageError:
+            return iter(())  # no key starts so, and nothing outside the root is looked at
         keys = []
         for directory, folders, files in os.walk(top):
             folders[:] = [f for f in folders if not f.startswith(".")]
@@ -154,12 +157,14 @@ class FileStorage:
                 os.link(temporary, path)
                 os.unlink(temporary)
             except FileExistsError:
+                if os.path.isdir(path):
+                    raise IsADirectoryError(errno.EISDIR, "it is the folder of other keys", path) from None
                 return False
             except FileNotFoundError:
                 make_folder(path.rpartition("/")[0])
             else:
                 return True
-        raise FileNotFoundError(errno.ENOENT, "its folder keeps disappearing", path)
+        raise OSError(errno.EBUSY, "its folder keeps disappearing", path)
 
     def _present(self, paths: Iterable[str], wanted: Mapping[str, str]) -> dict[str, Buffer]:
         found: dict[str, Buffer] = {}

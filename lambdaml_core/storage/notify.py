@@ -17,6 +17,7 @@ _CREATE, _MOVED_TO, _DELETE_SELF, _MOVE_SELF = 0x100, 0x80, 0x400, 0x800
 _Q_OVERFLOW, _IGNORED = 0x4000, 0x8000
 _EVENT = struct.Struct("iIII")
 _BUFFER_BYTES = 64 << 10
+_BLIND_S = 0.005  # between looks at a folder that cannot be watched
 
 
 class Watcher(Protocol):
@@ -45,6 +46,7 @@ class InotifyWatcher:
         self._poll.register(self._fd, select.POLLIN)
         self._number: dict[str, int] = {}
         self._directory: dict[int, str] = {}
+        self._blind = False  # the user's watches ran out: some folder has none
 
     def watch(self, directory: str) -> bool:
         if directory in self._number:
@@ -53,15 +55,21 @@ class InotifyWatcher:
         number = self._libc.inotify_add_watch(self._fd, os.fsencode(directory), mask)
         if number < 0:
             code = ctypes.get_errno()
+            if code == errno.ENOSPC:
+                self._blind = True
+                return True
             raise OSError(code, os.strerror(code), directory)
         self._number[directory] = number
         self._directory[number] = directory
         return True
 
     def wait(self, seconds: float) -> set[str] | None:
+        if self._blind:
+            seconds = min(seconds, _BLIND_S)
         if not self._poll.poll(max(0.0, seconds) * 1000):
-            return set()
-        return self._read()
+            return None if self._blind else set()
+        appeared = self._read()
+        return None if self._blind else appeared
 
     def _read(self) -> set[str] | None:
         data, at, missed = os.read(self._fd, _BUFFER_BYTES), 0, False

@@ -11,7 +11,10 @@ import itertools
 import mmap
 import os
 import secrets
+import stat
 import threading
+import time
+import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 
@@ -35,10 +38,8 @@ def make_folder(folder: str) -> None:
             os.mkdir(each, 0o700)
 
 
-class _Mapping(mmap.mmap):
-    """A mapping that knows which file it is of."""
-
-    inode: int
+_Identity = tuple[int, int]
+"""Inode and modification time in ns, which only rises with each value that a file holds."""
 
 
 class Mappings:
@@ -49,9 +50,11 @@ class Mappings:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._by_inode: OrderedDict[int, _Mapping] = OrderedDict()
+        self._by_inode: OrderedDict[int, mmap.mmap] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+        # by id, since hashing a view reads all its bytes; the reference takes the entry away with the view
+        self._viewed: dict[int, tuple[weakref.ref[memoryview], _Identity]] = {}
 
     def read(self, path: str) -> Buffer:
         """The file's bytes: a copy of a small one, a read-only view of a large one. Raises OSError."""
@@ -66,11 +69,12 @@ class Mappings:
         return data if len(data) < MAPPED_BYTES else self._view(path)  # overwritten by a larger one meanwhile
 
     def intact(self, path: str, data: Buffer) -> bool:
-        """Whether ``path`` is still the file that ``data`` is a view of. A file is recycled only after it moved."""
-        if not isinstance(data, memoryview) or not isinstance(data.obj, _Mapping):
-            return True
+        """Whether ``path`` still is the file that ``data`` is a view of, and holds the same value in it."""
+        viewed = self._viewed.get(id(data))
+        if viewed is None:  # a copy; or a slice of a view, of which nothing is known
+            return not (isinstance(data, memoryview) and isinstance(data.obj, mmap.mmap))
         try:
-            return os.stat(path).st_ino == data.obj.inode
+            return _identity(os.stat(path)) == viewed[1]
         except OSError:
             return False
 
@@ -84,12 +88,14 @@ class Mappings:
             if status.st_size != size:
                 os.ftruncate(fd, size)
             view = memoryview(self._map(fd, status.st_ino, size, mmap.PROT_READ | mmap.PROT_WRITE))
+            at = 0
+            for part in parts:
+                view[at : at + part.nbytes] = part
+                at += part.nbytes
+            now = time.time_ns()
+            os.utime(fd, ns=(now, max(now, status.st_mtime_ns + 1)))  # another value than before, whoever looks
         finally:
             os.close(fd)
-        at = 0
-        for part in parts:
-            view[at : at + part.nbytes] = part
-            at += part.nbytes
         return True
 
     def close(self) -> None:
@@ -111,9 +117,13 @@ class Mappings:
                 mapping = self._map(fd, status.st_ino, status.st_size, access)
             finally:
                 os.close(fd)
-        return memoryview(mapping)[: status.st_size].toreadonly()
+        view = memoryview(mapping)[: status.st_size].toreadonly()
+        number = id(view)
+        forget = weakref.ref(view, lambda _: self._viewed.pop(number, None))
+        self._viewed[number] = (forget, _identity(status))
+        return view
 
-    def _known(self, inode: int, size: int) -> _Mapping | None:
+    def _known(self, inode: int, size: int) -> mmap.mmap | None:
         with self._lock:
             mapping = self._by_inode.get(inode)
             if mapping is None or len(mapping) < size:
@@ -121,12 +131,11 @@ class Mappings:
             self._by_inode.move_to_end(inode)
             return mapping
 
-    def _map(self, fd: int, inode: int, size: int, access: int) -> _Mapping:
+    def _map(self, fd: int, inode: int, size: int, access: int) -> mmap.mmap:
         mapping = self._known(inode, size)
         if mapping is not None:
             return mapping
-        mapping = _Mapping(fd, size, flags=mmap.MAP_SHARED, prot=access)
-        mapping.inode = inode
+        mapping = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=access)
         with self._lock:
             old = self._by_inode.pop(inode, None)
             self._by_inode[inode] = mapping
@@ -177,7 +186,12 @@ class RecyclingPool:
         status = os.stat(path)
         size = status.st_size
         # with a second name, its writer is between link and unlink: not ours to reuse
-        if size < MAPPED_BYTES or self._held + size > self._limit or status.st_nlink != 1:
+        if (
+            size < MAPPED_BYTES
+            or self._held + size > self._limit
+            or status.st_nlink != 1
+            or stat.S_ISDIR(status.st_mode)
+        ):
             os.unlink(path)
             return
         pages = _pages(size)
@@ -262,6 +276,10 @@ def _write_all(fd: int, parts: Sequence[memoryview]) -> None:
             written -= left.pop(0).nbytes
         if written:
             left[0] = left[0][written:]
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_ino, status.st_mtime_ns
 
 
 def _pages(size: int) -> int:
