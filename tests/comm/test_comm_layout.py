@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lambdaml_core.aligned import ALIGNMENT
 from lambdaml_core.comm.base import Op
 from lambdaml_core.comm.layout import Layout, RankFold, Workspace, flatten, parse_schema
-from lambdaml_core.comm.wire import ALIGNMENT
 from lambdaml_core.errors import CorruptMessage, UsageError
 
 shapes = st.lists(st.integers(0, 40), max_size=3).map(tuple) | st.tuples(st.integers(0, 3000))

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambdaml_core.aligned import ALIGNMENT
 from lambdaml_core.comm.keys import make_key, result_key
-from lambdaml_core.comm.wire import ALIGNMENT, Header, check_call, decode, encode
+from lambdaml_core.comm.wire import Header, check_call, decode, encode
 from lambdaml_core.errors import CorruptMessage, MismatchedMessage
 from lambdaml_core.storage import check_key
 
