@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lambdaml_core.aligned import aligned_size
 from lambdaml_core.comm.layout import Layout, RankFold, Workspace, parse_schema
-from lambdaml_core.comm.wire import ALIGNMENT, Header, Message
+from lambdaml_core.comm.wire import Header, Message
 from lambdaml_core.errors import CorruptMessage, MismatchedMessage
 from lambdaml_core.storage.base import Parts
 
@@ -88,7 +89,7 @@ class Gathered(InPlace):
             if count:
                 value[...] = np.frombuffer(message.payload, dtype, count, at).reshape(shape)
             self.results[chunk][name] = value
-            at += -(-value.nbytes // ALIGNMENT) * ALIGNMENT
+            at += aligned_size(value.nbytes)
 
     def check(self, chunk: int, message: Message) -> None:
         mine, theirs = parse_schema(self.schema), parse_schema(message.header.schema)
@@ -98,7 +99,7 @@ class Gathered(InPlace):
         for dtype, shape in theirs.values():
             size = math.prod(shape) * dtype.itemsize
             end = at + size if size else end
-            at += -(-size // ALIGNMENT) * ALIGNMENT
+            at += aligned_size(size)
         _check_size(message, end)
 
 

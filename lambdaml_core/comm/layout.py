@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lambdaml_core.aligned import ALIGNMENT, aligned_empty, aligned_size
 from lambdaml_core.comm.base import Arrays, Op
-from lambdaml_core.comm.wire import ALIGNMENT
 from lambdaml_core.errors import CorruptMessage, UsageError
 from lambdaml_core.storage.base import Buffer
 
@@ -59,7 +59,7 @@ class Layout:
         starts, total = [], 0
         for a in x.values():
             starts.append(total)
-            total += -(-a.nbytes // ALIGNMENT) * ALIGNMENT
+            total += aligned_size(a.nbytes)
         self.aggregators = max(1, min(aggregators, total // ALIGNMENT))
         bounds = _split(total, self.aggregators, chunk_bytes)
         sizes = [a.nbytes for a in x.values()]
@@ -117,9 +117,7 @@ class Workspace:
         for i, block in enumerate(self._free):
             if block.nbytes >= size:
                 return self._free.pop(i)
-        block = np.empty(size + ALIGNMENT, np.uint8)
-        skip = -block.ctypes.data % ALIGNMENT
-        return block[skip : skip + size]
+        return aligned_empty((size,), np.uint8)
 
     def give(self, block: NDArray[np.uint8]) -> None:
         """Give back what :meth:`take` gave."""

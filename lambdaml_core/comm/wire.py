@@ -15,12 +15,12 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lambdaml_core.aligned import aligned_size
 from lambdaml_core.errors import CorruptMessage, MismatchedMessage
 from lambdaml_core.storage.base import Buffer, Parts
 
 MAGIC = b"LMLM"
 VERSION = 1
-ALIGNMENT = 64
 EVERYBODY = 0xFFFFFFFF
 """The ``rank`` of a folded result: it speaks for all."""
 
@@ -69,7 +69,7 @@ def encode(header: Header, payload: Parts, *, checksum: bool) -> list[Buffer]:
         checksum: add one over header and payload, for channels where bytes can change on the way.
     """
     size = sum(memoryview(part).nbytes for part in payload)
-    head = bytearray(_aligned(_HEADER.size + len(header.schema)))
+    head = bytearray(aligned_size(_HEADER.size + len(header.schema)))
     _HEADER.pack_into(
         head,
         0,
@@ -114,7 +114,7 @@ def decode(data: Buffer, *, key: str = "") -> Message:
             f"the message {key} has format {version}.{codec}, this is {VERSION}.0",
             hint="run the same version of lambdaml on all workers",
         )
-    at = _aligned(_HEADER.size + schema_bytes)
+    at = aligned_size(_HEADER.size + schema_bytes)
     if view.nbytes != at + payload_bytes:
         raise CorruptMessage(
             f"the message {key} has {view.nbytes} bytes instead of {at + payload_bytes}", hint=_FOREIGN
@@ -162,7 +162,3 @@ def _digest(head: Buffer, payload: Parts) -> int:
     for part in payload:
         digest.update(part)
     return digest.intdigest()
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT

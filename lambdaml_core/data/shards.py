@@ -21,6 +21,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from lambdaml_core.aligned import ALIGNMENT, aligned_empty, aligned_size
 from lambdaml_core.data.base import Batch
 from lambdaml_core.errors import DataError, KeyNotFound
 from lambdaml_core.storage.base import Buffer, Parts
@@ -35,7 +36,6 @@ Label: TypeAlias = bool | int | float | str
 Piece: TypeAlias = Mapping[str, NDArray[Any]]
 """Consecutive rows as the arrays that a shard has, by name."""
 
-_ALIGNMENT = 64
 _BLOCK_BYTES = 1 << 20  # a block of rows and what a model computes from it stay in a core's cache
 _DTYPES = {"y": "<f4", "x": "<f4", "lengths": "<i4", "indices": "<i4", "values": "<f4"}
 _SECTIONS: Mapping[str, tuple[str, ...]] = {"dense": ("y", "x"), "csr": ("y", "lengths", "indices", "values")}
@@ -159,7 +159,7 @@ def encode(pieces: Sequence[Piece], layout: Layout) -> Parts:
     for name in _SECTIONS[layout]:
         arrays = [np.ascontiguousarray(piece[name], _DTYPES[name]) for piece in pieces]
         parts += [array.data.cast("B") for array in arrays if array.size]
-        parts.append(bytes(-sum(array.nbytes for array in arrays) % _ALIGNMENT))
+        parts.append(bytes(-sum(array.nbytes for array in arrays) % ALIGNMENT))
     return parts
 
 
@@ -176,7 +176,7 @@ def decode(data: Buffer, shard: Shard, layout: Layout) -> Piece:
     for name in _SECTIONS[layout]:
         count = shard.rows if name in ("y", "lengths") else shard.entries
         piece[name] = np.frombuffer(view, _DTYPES[name], count, offset)
-        offset += piece[name].nbytes + -piece[name].nbytes % _ALIGNMENT
+        offset += aligned_size(piece[name].nbytes)
     return piece
 
 
@@ -237,10 +237,10 @@ class ShardedData:
     def _load(self, store: FullStorage, layout: Layout, parts: Sequence[tuple[Shard, int, int]]) -> None:
         # Memory is asked for whole shards; pages of it that no row of this rank needs stay untouched.
         room = sum(shard.entries for shard, _, _ in parts)
-        self._y = _aligned(self.rows, "<f4")
-        self._values = _aligned(room, "<f4")
-        self._indices = _aligned(room if self._sparse else 0, "<i4")
-        self._indptr = _aligned(self.rows + 1 if self._sparse else 1, "<i8")
+        self._y = aligned_empty((self.rows,), "<f4")
+        self._values = aligned_empty((room,), "<f4")
+        self._indices = aligned_empty((room if self._sparse else 0,), "<i4")
+        self._indptr = aligned_empty((self.rows + 1 if self._sparse else 1,), "<i8")
         self._indptr[0] = 0
         row = filled = 0
         for shard, lo, hi in parts:
@@ -302,11 +302,3 @@ def _ends(piece: Piece, shard: Shard, features: int, layout: Layout) -> NDArray[
     ends = np.zeros(shard.rows + 1, np.int64)
     np.cumsum(piece["lengths"], out=ends[1:])
     return ends
-
-
-def _aligned(count: int, dtype: str) -> NDArray[Any]:
-    """An uninitialised array that starts at a multiple of 64 bytes."""
-    size = count * np.dtype(dtype).itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    offset = -memory.ctypes.data % _ALIGNMENT
-    return memory[offset : offset + size].view(dtype)

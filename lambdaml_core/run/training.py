@@ -11,13 +11,13 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
+from lambdaml_core.aligned import aligned_empty
 from lambdaml_core.comm.base import Communicator
 from lambdaml_core.data.base import Data
 from lambdaml_core.models.base import Model
 from lambdaml_core.optim.base import Optimizer, State, Worker
 
 _MOST_EVALUATIONS = 200  # of a run: with few rows an epoch is a round or two, and a look costs more than that
-_ALIGNMENT = 64  # bytes: numpy's vector loops then take the same path at every address
 
 
 class Progress(NamedTuple):
@@ -132,11 +132,3 @@ def keyed_generator(seed: int, rank: int, round: int, purpose: str) -> Generator
     """Random numbers that are a function of these four, so that a replay draws the same ones."""
     key = (rank, round, zlib.crc32(purpose.encode()))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An uninitialised array that starts at a multiple of 64 bytes."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.__array_interface__["data"][0] % _ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs_help import cancer
 
+from lambdaml_core.aligned import aligned_empty
 from lambdaml_core.builtin import LogisticRegressionOptions
 from lambdaml_core.comm.engine import Engine
 from lambdaml_core.data.arrays import write_arrays
@@ -18,7 +19,7 @@ from lambdaml_core.data.shards import ShardedData
 from lambdaml_core.models.logistic import LogisticRegression
 from lambdaml_core.optim.base import State, Worker
 from lambdaml_core.run.timing import Clock, TimedCommunicator
-from lambdaml_core.run.training import Outcome, Progress, Trainer, aligned_empty, evaluation_period, keyed_generator
+from lambdaml_core.run.training import Outcome, Progress, Trainer, evaluation_period, keyed_generator
 from lambdaml_core.storage import open_storage
 
 
