@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import pytest
 from comm_channels import (
-    Forgetful,
     Plain,
     Recorder,
     SmallValues,
     Untouchable,
     all_well,
-    at_once,
     engines,
     memory,
-    until_one_fails,
 )
 from comm_reference import OPS, Named, arrays_of_ranks, canonical, plain_fold
 from hypothesis import given
@@ -28,14 +23,6 @@ from hypothesis.extra import numpy as hnp
 
 from lambdaml_core.comm.base import Op
 from lambdaml_core.comm.engine import Engine
-from lambdaml_core.errors import (
-    CorruptMessage,
-    DeadlineExpired,
-    LambdaMLError,
-    MismatchedMessage,
-    NotSupported,
-    UsageError,
-)
 from lambdaml_core.storage.layers import Complete, Count, Prefix
 
 sizes = st.integers(2, 5)
@@ -197,162 +184,6 @@ def test_generations_and_runs_share_a_channel() -> None:
         assert xs[0]["g"].tolist() == xs[1]["g"].tolist() == [2 * (generation + ord(prefix)) + 1] * 3
 
 
-# --- ranks that are not in the same call --------------------------------------------------------------------
-
-A = {"g": np.arange(4.0), "h": np.arange(3, dtype=np.int32)}
-
-
-def reduced(x: Named, op: Any = "sum") -> Any:
-    return lambda comm: comm.all_reduce(copies(x), op)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (reduced(A), reduced({"g": np.zeros(5), "h": A["h"]})),
-        (reduced(A), reduced({"g": np.zeros((2, 2)), "h": A["h"]})),
-        (reduced(A), reduced({"f": A["g"], "h": A["h"]})),
-        (reduced(A), reduced({"h": A["h"], "g": A["g"]})),
-        (reduced(A), reduced({"g": A["g"].astype(np.float32), "h": A["h"]})),
-        (reduced(A), reduced({"g": A["g"], "h": A["h"].astype(np.uint32)})),
-        (reduced(A), reduced({"g": A["g"]})),
-        (reduced(A), reduced(A, "max")),
-        (reduced(A), reduced(A, {"h": "min"})),
-        (reduced(A), lambda comm: comm.barrier()),
-        (reduced({}), lambda comm: comm.barrier()),
-        (lambda comm: comm.all_gather(A), lambda comm: comm.all_gather({"g": A["g"]})),
-        (lambda comm: comm.all_gather(A), lambda comm: comm.all_gather({"g": A["h"], "h": A["h"]})),
-        (lambda comm: comm.broadcast(copies(A), 0), lambda comm: comm.broadcast({"g": A["g"].copy()}, 0)),
-        (lambda comm: comm.all_gather(A), lambda comm: comm.broadcast(copies(A), 0)),
-    ],
-)
-@pytest.mark.parametrize("swapped", [False, True])
-def test_ranks_in_different_calls_fail_by_type(one: Any, other: Any, swapped: bool) -> None:
-    calls = [other, one] if swapped else [one, other]
-    comms = engines(memory(), 2, aggregators=2)
-    outcomes = until_one_fails(comms, lambda rank: calls[rank](comms[rank]))
-    errors = [outcome for outcome in outcomes if isinstance(outcome, LambdaMLError)]
-    assert all(isinstance(error, MismatchedMessage | DeadlineExpired) for error in errors)
-    mismatched = [error for error in errors if isinstance(error, MismatchedMessage)]
-    assert mismatched
-    assert mismatched[0].hint is not None
-    assert "same calls in the same order" in mismatched[0].hint
-
-
-def test_the_first_difference_is_named() -> None:
-    comms = engines(memory(), 2)
-    xs: list[Named] = [A, {"g": A["g"], "h": np.zeros((3, 2), np.int32)}]
-    outcome = until_one_fails(comms, lambda rank: comms[rank].all_reduce(copies(xs[rank])))[0]
-    assert isinstance(outcome, MismatchedMessage)
-    assert "h:i4:3x2:sum" in outcome.message
-    assert "h:i4:3:sum" in outcome.message
-
-
-def test_calls_in_another_order_give_no_numbers() -> None:
-    x, y = {"x": np.ones(100)}, {"y": np.ones(100)}
-    done: list[int] = []
-
-    def work(rank: int) -> None:
-        for a in (x, y) if rank < 2 else (y, x):
-            comms[rank].all_reduce(copies(a))
-            done.append(rank)
-
-    comms = engines(memory(), 3, aggregators=3)
-    outcomes = until_one_fails(comms, work)
-    assert all(isinstance(outcome, MismatchedMessage | DeadlineExpired) for outcome in outcomes)
-    assert any(isinstance(outcome, MismatchedMessage) for outcome in outcomes)
-    assert done == []
-
-
-@pytest.mark.parametrize("settings", [{"aggregators": 2}, {"chunk_bytes": 64}, {"size": 4}])
-def test_ranks_with_different_settings_fail_by_type(settings: dict[str, int]) -> None:
-    channel = memory()
-    comms = engines(channel, 3)
-    comms[1] = Engine(channel, **{"rank": 1, "size": 3, **settings})  # type: ignore[arg-type]
-    outcomes = until_one_fails(comms, lambda rank: comms[rank].all_reduce({"g": np.ones(100)}))
-    assert all(isinstance(outcome, MismatchedMessage | DeadlineExpired) for outcome in outcomes)
-
-
-# --- ranks that do not come, and values that go -------------------------------------------------------------
-
-
-def test_a_deadline_names_the_collective_and_who_is_missing() -> None:
-    comms = engines(memory(), 4, deadline_s=1.0)
-    all_well(4, lambda rank: comms[rank].barrier())
-    outcomes = at_once(3, lambda rank: comms[rank].all_reduce({"g": np.ones(3)}))
-    assert all(isinstance(outcome, DeadlineExpired) for outcome in outcomes)
-    assert str(outcomes[0]).startswith("all_reduce number 1: nothing from rank 3 for ")
-    assert str(outcomes[1]).startswith("all_reduce number 1: nothing from rank 0 for ")
-
-
-def test_a_deadline_is_extended_while_the_missing_are_alive() -> None:
-    asked: list[list[int]] = []
-    late = threading.Event()
-
-    def go_on(missing: Collection[int]) -> bool:
-        asked.append(list(missing))
-        if len(asked) == 2:
-            late.set()
-        return True
-
-    def work(rank: int) -> float:
-        if rank == 1:
-            late.wait()
-        x = {"g": np.full(1, rank + 1.0)}
-        comms[rank].all_reduce(x)
-        return float(x["g"][0])
-
-    channel = memory()
-    comms = [Engine(channel, rank=rank, size=2, deadline_s=0.2, go_on=go_on) for rank in range(2)]
-    assert all_well(2, work) == [3.0, 3.0]
-    assert asked[0] == [1]
-    assert comms[0].waited_s >= 0.4
-
-
-def test_a_wait_can_be_interrupted() -> None:
-    class Cancelled(Exception):
-        pass
-
-    cancelled = threading.Event()
-
-    def interrupt() -> None:
-        if cancelled.is_set():
-            raise Cancelled
-        cancelled.set()  # at the next time
-
-    comm = Engine(memory(), rank=0, size=2, interrupt=interrupt)
-    with pytest.raises(Cancelled):
-        comm.barrier()
-
-
-def test_contributions_that_were_dropped_are_made_again() -> None:
-    channel = Forgetful(memory(), lambda key: "/in-" in key)
-    comms = engines(channel, 3, aggregators=2, deadline_s=2.0)
-    xs = [{"g": np.full(100, rank + 1.0)} for rank in range(3)]
-    all_well(3, lambda rank: comms[rank].all_reduce(xs[rank]))
-    assert all(x["g"].tolist() == [6.0] * 100 for x in xs)
-    assert len(channel.dropped) == 4
-
-
-def test_a_result_that_was_dropped_is_a_typed_error() -> None:
-    channel = Forgetful(memory(), lambda key: key.startswith("g0/0-"))
-    comms = engines(channel, 2, deadline_s=0.4)
-    outcomes = at_once(2, lambda rank: comms[rank].all_reduce({"g": np.ones(3)}))
-    assert isinstance(outcomes[1], DeadlineExpired)
-
-
-@pytest.mark.parametrize("garbage", [b"", b"hello", bytes(500), b"LMLM" + bytes(500)])
-@pytest.mark.parametrize("key", ["g0/in-0/0.0.1", "g0/0-0/0.0"])
-def test_garbage_on_a_key_is_told(garbage: bytes, key: str) -> None:
-    channel = memory()
-    channel.put(key, [garbage])
-    comms = engines(channel, 2)
-    outcomes = until_one_fails(comms, lambda rank: comms[rank].all_reduce({"g": np.ones(3)}))
-    kinds = (CorruptMessage, MismatchedMessage, DeadlineExpired)
-    assert any(isinstance(outcome, CorruptMessage | MismatchedMessage) and key in str(outcome) for outcome in outcomes)
-    assert all(isinstance(outcome, kinds) for outcome in outcomes)
-
-
 # --- replacements -------------------------------------------------------------------------------------------
 
 
@@ -406,49 +237,3 @@ def test_twins_give_the_same_numbers() -> None:
         comm.planner.frontier = 0
     results = all_well(5, lambda i: every_collective(everybody[i]))
     assert results[3:] == results[1:3]
-
-
-# --- what cannot work is refused before anything is sent ----------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda comm: comm.all_reduce({"g": np.zeros((3, 3)).T}),
-        lambda comm: comm.all_reduce({"g": np.zeros(3, complex)}),
-        lambda comm: comm.all_reduce({"g": np.zeros(3)}, {"loss": "max"}),
-        lambda comm: comm.all_gather({"g": np.zeros(8)[::2]}),
-        lambda comm: comm.broadcast({"g": np.zeros(3)}, root=2),
-        lambda comm: comm.broadcast({"g": np.zeros(3)}, root=-1),
-    ],
-)
-def test_bad_calls_are_refused_and_change_nothing(call: Any) -> None:
-    channel = memory()
-    comms = engines(channel, 2)
-    with pytest.raises(UsageError):
-        call(comms[0])
-    assert list(channel.list("")) == []
-    assert comms[0].sequence == 0
-    all_well(2, lambda rank: comms[rank].barrier())
-
-
-def test_foreign_byte_order_is_refused_after_the_same_shape_was_moved() -> None:
-    comms = engines(memory(), 2)
-    all_well(2, lambda rank: comms[rank].all_reduce({"g": np.zeros(3)}))
-    with pytest.raises(UsageError, match="byte order"):
-        comms[0].all_reduce({"g": np.zeros(3, ">f8")})
-
-
-@pytest.mark.parametrize("settings", [{"rank": 2}, {"rank": -1}, {"aggregators": 0}, {"aggregators": 3}])
-def test_bad_settings_are_refused(settings: dict[str, int]) -> None:
-    with pytest.raises(UsageError):
-        Engine(memory(), **{"rank": 0, "size": 2, **settings})  # type: ignore[arg-type]
-
-
-def test_a_channel_must_create_once() -> None:
-    class Overwriting(Plain):
-        caps = Plain.caps.__class__(scope="process")
-
-    with pytest.raises(NotSupported, match="exactly once"):
-        Engine(Complete(Overwriting()), rank=0, size=2)
-    Engine(Complete(Overwriting()), rank=0, size=1)
