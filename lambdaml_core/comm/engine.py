@@ -92,7 +92,7 @@ class Engine:
             if fill is not None:
                 fill(_ignore)
             return
-        self._run("all_reduce", self.planner.all_reduce("all_reduce", x, op), fill)
+        self._run("all_reduce", self.planner.all_reduce(x, op), fill)
 
     def all_gather(self, x: Arrays) -> Sequence[Arrays]:
         """As :meth:`Communicator.all_gather`."""
@@ -110,7 +110,7 @@ class Engine:
     def barrier(self) -> None:
         """As :meth:`Communicator.barrier`."""
         if self.size > 1:
-            self._run("barrier", self.planner.all_reduce("barrier", {}, "sum"), None)
+            self._run("barrier", self.planner.barrier(), None)
 
     def _run(self, operation: str, collective: Collective, fill: Fill | None) -> None:
         self._what = f"{operation} number {self.sequence - 1}"

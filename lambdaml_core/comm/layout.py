@@ -16,6 +16,7 @@ from lambdaml_core.errors import CorruptMessage, UsageError
 from lambdaml_core.storage.base import Buffer
 
 PAGE = 4096
+_ELEMENT = 8  # bytes of the largest: no cut goes through one
 _DTYPES = frozenset(
     f"{kind}{bits}"
     for kind, sizes in (("float", (16, 32, 64)), ("int", (8, 16, 32, 64)), ("uint", (8, 16, 32, 64)))
@@ -36,13 +37,12 @@ class Piece(NamedTuple):
 class Layout:
     """Where everything lies. A function of names, dtypes, shapes and operations only, hence equal on all ranks.
 
-    Arrays follow each other in the order given, each at a multiple of 64 bytes. The whole is split into chunks by the
-    rule of facts every rank knows: n blocks among C chunks are n // C each, and one more for the first n mod C.
+    Arrays follow each other in the order given, each at a multiple of 64 bytes. Of the n blocks of the whole (pages, in
+    smaller messages 64 bytes, in tiny ones 8), each of C chunks has n // C, and the first n mod C have one more.
 
     Attributes:
         schema: all of it as ASCII, compared between ranks.
         chunks: the pieces of each chunk.
-        aggregators: how many ranks own chunks (chunk c belongs to rank c % aggregators).
     """
 
     def __init__(self, x: Arrays, op: Op | Mapping[str, Op], *, aggregators: int, chunk_bytes: int) -> None:
@@ -60,8 +60,7 @@ class Layout:
         for a in x.values():
             starts.append(total)
             total += aligned_size(a.nbytes)
-        self.aggregators = max(1, min(aggregators, total // ALIGNMENT))
-        bounds = _split(total, self.aggregators, chunk_bytes)
+        bounds = _split(total, aggregators, chunk_bytes)
         sizes = [a.nbytes for a in x.values()]
         self.chunks = [_pieces(lo, hi, starts, sizes, self.dtypes) for lo, hi in itertools.pairwise(bounds)]
         self.chunk_bytes = [hi - lo for lo, hi in itertools.pairwise(bounds)]
@@ -194,7 +193,8 @@ def _split(total: int, aggregators: int, chunk_bytes: int) -> list[int]:
     """Bounds of the chunks, as many as a multiple of ``aggregators``, each at most about ``chunk_bytes``."""
     rounds = max(1, -(-total // (chunk_bytes * aggregators)))
     count = rounds * aggregators
-    unit = PAGE if total >= 16 * PAGE * count else ALIGNMENT  # whole pages recycle well, see storage/recycle.py
+    # whole pages recycle well (storage/recycle.py), and whole lines add well; small messages are divided evenly
+    unit = next((unit for unit in (PAGE, ALIGNMENT) if total >= 16 * unit * count), _ELEMENT)
     blocks = -(-total // unit)
     each, more = divmod(blocks, count)
     bounds = [0]

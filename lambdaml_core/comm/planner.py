@@ -74,12 +74,13 @@ class Planner:
             evicts=evicts,
         )
 
-    def all_reduce(self, operation: str, x: Arrays, op: Op | Mapping[str, Op]) -> Collective:
+    def all_reduce(self, x: Arrays, op: Op | Mapping[str, Op] = "sum") -> Collective:
         """The next collective: fold x over ranks, in place."""
-        flat = flatten(x)
-        layout = self._layout(x, op, self._aggregators)
-        owners = [chunk % layout.aggregators for chunk in range(len(layout.chunks))]
-        return self._next(operation, self._pattern, owners, InPlace(layout, flat, self._workspace))
+        return self._fold("all_reduce", x, op, self._aggregators)
+
+    def barrier(self) -> Collective:
+        """The next collective: nothing is folded, but everybody has come."""
+        return self._fold("barrier", {}, "sum", 1)
 
     def all_gather(self, x: Arrays) -> tuple[Collective, Gathered]:
         """The next collective: everybody's x, which the second value has once it has been run."""
@@ -93,6 +94,12 @@ class Planner:
         layout = self._layout(x, "sum", 1)
         contents = InPlace(layout, flatten(x), self._workspace)
         return self._next("broadcast", share, [root] * len(layout.chunks), contents)
+
+    def _fold(self, operation: str, x: Arrays, op: Op | Mapping[str, Op], aggregators: int) -> Collective:
+        flat = flatten(x)
+        layout = self._layout(x, op, aggregators)
+        owners = [chunk % aggregators for chunk in range(len(layout.chunks))]
+        return self._next(operation, self._pattern, owners, InPlace(layout, flat, self._workspace))
 
     def _next(self, operation: str, pattern: Pattern, owners: Sequence[int], contents: Contents) -> Collective:
         frontier = self.sequence if self.frontier is None else self.frontier

@@ -164,7 +164,7 @@ class _Raw:
         self._chunks = []
         for chunk, pieces in enumerate(layout.chunks):
             lo, hi = (pieces[0].lo, pieces[-1].hi) if pieces else (0, 0)
-            owned = chunk % layout.aggregators == rank
+            owned = chunk % aggregators == rank
             self._chunks.append((lo, hi, size - 1 if owned else 1))
         self._round = 0
 

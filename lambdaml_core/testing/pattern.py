@@ -185,7 +185,7 @@ class PatternLaws:
 
         def program(planner: Planner) -> Requests:
             x = {"g": np.ones(16 * chunks, np.float32)}
-            yield from planner.all_reduce("all_reduce", x, "sum").run(None)
+            yield from planner.all_reduce(x).run(None)
 
         counts = simulate(program, _FREE, size=size, aggregators=aggregators, pattern=pattern, chunk_bytes=64).counts
         assert (counts.put, counts.get) == (puts, gets)

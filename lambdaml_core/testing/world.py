@@ -163,7 +163,7 @@ class World:
         step, state = s.steps[index], self._states[index]
         attempt.replaying = attempt.replaying and self._all_results_exist(index)
         if step.operation == "barrier":
-            yield from planner.all_reduce("barrier", {}, "sum").run(None)
+            yield from planner.barrier().run(None)
         elif step.operation == "all_gather":
             collective, contents = planner.all_gather(gathered(rank, index, state))
             yield from collective.run(None)
@@ -175,7 +175,7 @@ class World:
                 yield from planner.broadcast(x, step.root).run(None)
             else:
                 fill = self._fill(attempt, index, x) if step.fills else None
-                yield from planner.all_reduce("all_reduce", x, OPS[step.ops]).run(fill)
+                yield from planner.all_reduce(x, OPS[step.ops]).run(fill)
             self._check_numbers(attempt, index, x, self._states[index + 1])
 
     def _fill(self, attempt: Attempt, index: int, x: State) -> Fill:
