@@ -214,7 +214,9 @@ class ShardedData:
         self.steps_per_epoch = max(1, -(-total // batch_size))
         self._sparse = manifest.layout == "csr"
         self._load(store, manifest.layout, _overlaps(shards, first, last))
-        self._views: dict[tuple[int, int], Batch] = {}
+        # views are kept, because making one costs as much as some of what is done with it
+        self._batches: dict[int, Batch] = {}
+        self._blocks: list[Batch] | None = None
 
     @property
     def bytes(self) -> int:
@@ -224,15 +226,21 @@ class ShardedData:
 
     def batch(self, step: int) -> Batch:
         """Mini-batch ``step % steps_per_epoch``; its arrays are views."""
-        t, steps = step % self.steps_per_epoch, self.steps_per_epoch
-        return self._view(t * self.rows // steps, (t + 1) * self.rows // steps)
+        steps = self.steps_per_epoch
+        t = step % steps
+        batch = self._batches.get(t)
+        if batch is None:
+            batch = self._batches[t] = self._view(t * self.rows // steps, (t + 1) * self.rows // steps)
+        return batch
 
     def blocks(self) -> Iterator[Batch]:
         """One pass in order, in blocks of at most a few thousand rows."""
-        per_row = 4 * max(1, self.features) if not self._sparse else 8 * max(1, self._values.size // max(1, self.rows))
-        length = min(max(_BLOCK_BYTES // per_row, 64), 8192)
-        for first in range(0, self.rows, length):
-            yield self._view(first, min(first + length, self.rows))
+        if self._blocks is None:
+            entries = self.features if not self._sparse else 2 * (self._values.size // max(1, self.rows))
+            length = min(max(_BLOCK_BYTES // (4 * max(1, entries)), 64), 8192)
+            starts = range(0, self.rows, length)
+            self._blocks = [self._view(first, min(first + length, self.rows)) for first in starts]
+        return iter(self._blocks)
 
     def _load(self, store: FullStorage, layout: Layout, parts: Sequence[tuple[Shard, int, int]]) -> None:
         # Memory is asked for whole shards; pages of it that no row of this rank needs stay untouched.
@@ -261,12 +269,8 @@ class ShardedData:
         self._indices, self._values = self._indices[:filled], self._values[:filled]
 
     def _view(self, first: int, last: int) -> Batch:
-        """Rows first to last; kept, because making a view costs as much as some of what is done with it."""
-        batch = self._views.get((first, last))
-        if batch is None:
-            x = self._csr(first, last) if self._sparse else self._dense(first, last)
-            batch = self._views[first, last] = Batch(x, self._y[first:last], last - first)
-        return batch
+        x = self._csr(first, last) if self._sparse else self._dense(first, last)
+        return Batch(x, self._y[first:last], last - first)
 
     def _dense(self, first: int, last: int) -> NDArray[Any]:
         cells = self._values[first * self.features : last * self.features]

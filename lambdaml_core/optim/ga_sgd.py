@@ -44,18 +44,17 @@ class GASGD:
             RunError: the loss is not finite; raised on all ranks alike.
         """
         gradient = w.scratch("gradient", s.params.shape, s.params.dtype)
-        loss, n = np.zeros(1, np.float64), np.zeros(1, np.int64)
+        totals = w.scratch("totals", (2,), np.float64)  # loss, and rows: whole numbers below 2^53 are exact
 
         def fill(ready: Callable[[int, int], None]) -> None:
             batch = w.data.batch(w.round)
-            loss[0] = w.model.loss_and_gradient(s.params, batch, gradient)
-            n[0] = batch.n
+            totals[:] = w.model.loss_and_gradient(s.params, batch, gradient), batch.n
 
-        w.comm.all_reduce({"gradient": gradient, "loss": loss, "n": n}, fill=fill)
-        rows = int(n[0])
+        w.comm.all_reduce({"gradient": gradient, "totals": totals}, fill=fill)
+        loss, rows = totals.tolist()
         if rows == 0:
             return {"loss": math.nan}
-        mean_loss = float(loss[0]) / rows
+        mean_loss = loss / rows
         if not math.isfinite(mean_loss):
             raise RunError(
                 f"training diverged: the loss of round {w.round} is {mean_loss}",
@@ -64,7 +63,7 @@ class GASGD:
         self._step(w, s, gradient, rows)
         return {"loss": mean_loss}
 
-    def _step(self, w: Worker, s: State, gradient: NDArray[Any], rows: int) -> None:
+    def _step(self, w: Worker, s: State, gradient: NDArray[Any], rows: float) -> None:
         """Move the parameters; ``gradient`` is the sum of the data term's over the rows, and is overwritten."""
         o, params = self._options, s.params
         number = params.dtype.type  # numpy takes twice as long to combine a small array with a number of Python's

@@ -74,7 +74,7 @@ class Trainer:
         self._model, self._optimizer = model, optimizer
         self._data, self._validation = data, validation
         self._comm, self._seed, self._on_round = comm, seed, on_round
-        self._scratch: dict[tuple[Any, ...], NDArray[Any]] = {}
+        self._scratch: dict[str, NDArray[Any]] = {}
 
     def run(self, rounds: int) -> Outcome:
         """Train for so many rounds, or until the optimizer stops; all ranks stop at the same round."""
@@ -117,10 +117,10 @@ class Trainer:
         return self._model.metrics(totals)
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        key = (name, shape, np.dtype(dtype))
-        if key not in self._scratch:
-            self._scratch[key] = aligned_empty(shape, dtype)
-        return self._scratch[key]
+        array = self._scratch.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            array = self._scratch[name] = aligned_empty(shape, dtype)
+        return array
 
 
 def evaluation_period(rounds: int, steps_per_epoch: int) -> int:
