@@ -1,4 +1,4 @@
-"""Real data and settings for whole runs, and a look at the processes of this machine."""
+"""Real data and settings for whole runs."""
 
 from __future__ import annotations
 
@@ -57,17 +57,6 @@ def keys_of(url: Path | str) -> list[str]:
 def files_below(folder: Path) -> list[Path]:
     """Every file, with or without a key."""
     return [path for path in folder.rglob("*") if not path.is_dir()]
-
-
-def children(pid: int | None = None) -> list[int]:
-    """The processes that a process, by default this one, has started and not waited for.
-
-    Without multiprocessing's resource tracker: other tests' pools leave it to the end of the session.
-    """
-    found: list[int] = []
-    for task in Path(f"/proc/{pid or os.getpid()}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
-    return [child for child in found if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def scratch_of(run: str) -> Path:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs_help import Arrays, cancer, children, files_below, keys_of, make_job, scratch_of, write_libsvm
+from child_processes import children
+from runs_help import Arrays, cancer, files_below, keys_of, make_job, scratch_of, write_libsvm
 from sklearn.linear_model import LogisticRegression
 
 from lambdaml_core.data.arrays import write_arrays

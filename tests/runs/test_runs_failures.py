@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs_help import ROOT, cancer, children, keys_of, make_job, scratch_of
+from child_processes import children
+from runs_help import ROOT, cancer, keys_of, make_job, scratch_of
 
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.errors import RunError, WorkerFailed
@@ -62,7 +63,8 @@ def test_a_worker_that_is_killed(tmp_path: Path, rank: int) -> None:
 
 SCRIPT = """
 import json, signal, sys
-from runs_help import cancer, children, make_job
+from child_processes import children
+from runs_help import cancer, make_job
 from lambdaml_core.errors import RunCancelled
 from lambdaml_core.run.driver import run_job
 
@@ -97,7 +99,7 @@ def test_an_interrupt(tmp_path: Path, number: int, moment: str, provider: str) -
         [sys.executable, "-c", SCRIPT, str(tmp_path), moment, provider],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests:{ROOT}/tests/runs"},
         process_group=0,
     )
     assert driver.stdout is not None
@@ -243,7 +245,7 @@ def test_workers_go_on_without_their_driver(tmp_path: Path) -> None:
     driver = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path), "launched", "local"],
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "TMPDIR": str(tmp_path.parent)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests:{ROOT}/tests/runs", "TMPDIR": str(tmp_path.parent)},
     )
     assert driver.stdout is not None
     run, workers = json.loads(driver.stdout.readline())

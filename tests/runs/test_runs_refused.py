@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs_help import ROOT, cancer, children, files_below, make_job, write_libsvm
+from child_processes import children
+from runs_help import ROOT, cancer, files_below, make_job, write_libsvm
 
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.errors import DataError, JobError, NotSupported, StorageDenied, StorageFull, UsageError
