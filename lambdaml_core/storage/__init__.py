@@ -21,7 +21,7 @@ def storage_reference(url: str) -> Reference:
     from lambdaml_core.registry import default_registry  # a worker has its reference and needs no registry
 
     parsed = StorageURL.parse(url)
-    return default_registry().resolve("storage", parsed.scheme, parsed.query, where=f"{parsed.scheme}://")
+    return default_registry().resolve("storage", parsed.scheme, parsed.query, where=parsed.scheme)
 
 
 def open_storage(url: str, reference: Reference | None = None) -> FullStorage:
