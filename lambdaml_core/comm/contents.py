@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,25 +82,35 @@ class Gathered(InPlace):
         return super().payload(0)
 
     def take(self, chunk: int, message: Message) -> None:
-        at = 0
-        for name, (dtype, shape) in parse_schema(message.header.schema).items():
-            count = int(np.prod(shape))
+        for name, dtype, shape, at in _places(message.header.schema):
             value = np.zeros(shape, dtype)
-            if count:
-                value[...] = np.frombuffer(message.payload, dtype, count, at).reshape(shape)
+            if value.size:
+                value[...] = np.frombuffer(message.payload, dtype, value.size, at).reshape(shape)
             self.results[chunk][name] = value
-            at += aligned_size(value.nbytes)
 
     def check(self, chunk: int, message: Message) -> None:
-        mine, theirs = parse_schema(self.schema), parse_schema(message.header.schema)
-        if [(name, dtype) for name, (dtype, _) in mine.items()] != [(n, dtype) for n, (dtype, _) in theirs.items()]:
+        mine, theirs = _places(self.schema), _places(message.header.schema)
+        if [place[:2] for place in mine] != [place[:2] for place in theirs]:
             raise _mismatch(self.schema, message.header)
-        end = at = 0
-        for dtype, shape in theirs.values():
-            size = math.prod(shape) * dtype.itemsize
-            end = at + size if size else end
-            at += aligned_size(size)
-        _check_size(message, end)
+        sizes = [math.prod(place.shape) * place.dtype.itemsize for place in theirs]
+        _check_size(message, max((place.at + n for place, n in zip(theirs, sizes, strict=True) if n), default=0))
+
+
+class _Place(NamedTuple):
+    """Where an array starts in the payload of a message that is not cut into chunks."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    at: int
+
+
+def _places(schema: bytes) -> list[_Place]:
+    places, at = [], 0
+    for name, (dtype, shape) in parse_schema(schema).items():
+        places.append(_Place(name, dtype, shape, at))
+        at += aligned_size(math.prod(shape) * dtype.itemsize)
+    return places
 
 
 def _check_size(message: Message, expected: int) -> None:

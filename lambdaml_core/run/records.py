@@ -55,9 +55,9 @@ class RunRecord(TypedDict):
     """One run, as ``--json`` prints it; None where a figure has no meaning or is not there yet.
 
     ``status`` is ``running``, ``stalled`` (nothing heard for a minute), ``succeeded``, ``failed`` or ``cancelled``.
-    ``loss``, ``accuracy``, ``auc`` and
-    ``baseline_accuracy`` (of the commonest class) are of the validation rows; ``train_loss`` is the mean loss of all
-    training rows without penalty. ``bytes`` and ``requests`` are those of the channel, all workers together.
+    ``loss``, ``accuracy``, ``auc`` and ``baseline_accuracy`` (of the commonest class) are of the validation rows;
+    ``train_loss`` is the mean loss of all training rows without penalty. ``bytes`` and ``requests`` are those of the
+    channel, all workers together.
     ``exact``: all workers had one fingerprint (library versions, processor features, threads).
     """
 
@@ -170,12 +170,7 @@ def _spec(store: FullStorage, run: str) -> Spec:
 
 def _read(store: FullStorage, run: str, keys: Sequence[str]) -> dict[str, Any]:
     """Those of these JSON values of a run that are there."""
-    found: dict[str, Any] = {}
-    wanted = list(keys)
-    mine = run_store(store, run)
-    for key, data in mine.get_many(wanted).items():
-        found[key] = json.loads(bytes(data))
-    return found
+    return {key: json.loads(bytes(data)) for key, data in run_store(store, run).get_many(keys).items()}
 
 
 def _record(store: FullStorage, url: str, run: str) -> RunRecord:
