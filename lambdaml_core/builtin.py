@@ -16,22 +16,50 @@ class FileOptions:
     recycle_bytes: int = option(512 << 20, help="most memory kept for new values", unit="bytes", minimum=0)
 
 
+# --- models ---------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class LogisticRegressionOptions:
-    """Options of ``logistic_regression``."""
+class LinearOptions:
+    """Options of ``logistic_regression`` and ``least_squares``, and what every linear model has."""
 
     bias: bool = option(True, help="train an intercept; it is never penalised")
 
 
 @dataclass(frozen=True)
-class GASGDOptions:
-    """Options of ``ga_sgd``."""
+class SVMOptions(LinearOptions):
+    """Options of ``svm``."""
 
-    learning_rate: float = option(0.1, help="step size at the first round", above=0)
-    schedule: str = option(
-        "constant", help="how the step size changes with the round", choices=("constant", "inverse_sqrt")
+    loss: str = option(
+        "hinge", help="max(0, 1 - margin), or its square, which is smooth", choices=("hinge", "squared_hinge")
     )
+
+
+# --- optimizers -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SGDOptions:
+    """What a step of stochastic gradient descent looks like; a step is one update of the parameters."""
+
+    learning_rate: float = option(0.1, help="step size at the first step", above=0)
+    schedule: str = option(
+        "constant",
+        help="how the step size falls",
+        choices=("constant", "inverse", "inverse_sqrt", "step", "cosine"),
+    )
+    decay_steps: int | None = option(
+        None,
+        help="steps until inverse has halved and inverse_sqrt has fallen by sqrt(2) (default 1), and from one fall of "
+        "step to the next (default a third of the run)",
+        unit="steps",
+        minimum=1,
+    )
+    decay_factor: float = option(0.1, help="what each fall of step multiplies by", above=0, maximum=1)
+    warmup_steps: int = option(0, help="steps in which the step size first rises linearly", unit="steps", minimum=0)
     momentum: float = option(0.0, help="share of the last step that is kept", minimum=0, maximum=0.9999)
+    nesterov: bool = option(False, help="look ahead along the momentum, as Nesterov does")
+    l1: float = option(0.0, help="weight of ||w||_1, the bias left out; a proximal step", minimum=0)
     l2: float = option(0.0, help="weight of (l2/2) ||w||^2, the bias left out", minimum=0)
 
     def __post_init__(self) -> None:
@@ -40,6 +68,27 @@ class GASGDOptions:
                 f"learning_rate {self.learning_rate} with l2 {self.l2} diverges whatever the data",
                 hint=f"give a learning_rate below {2 * (1 + self.momentum) / self.l2:g}",
             )
+        if self.nesterov and not self.momentum:
+            raise OptionError("nesterov needs momentum", hint="such as momentum = 0.9")
+
+
+@dataclass(frozen=True)
+class GASGDOptions(SGDOptions):
+    """Options of ``ga_sgd``."""
+
+    accumulate: int = option(1, help="mini-batches whose gradients are added before they are exchanged", minimum=1)
+
+
+@dataclass(frozen=True)
+class MASGDOptions(SGDOptions):
+    """Options of ``ma_sgd``."""
+
+    local_epochs: int = option(1, help="passes over a worker's own rows between exchanges", minimum=1)
+    local_steps: int | None = option(None, help="steps between exchanges, instead of local_epochs", minimum=1)
+    keep_momentum: bool = option(False, help="keep a worker's own momentum over an exchange; default: start at rest")
+
+
+# --- data formats ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -52,3 +101,51 @@ class LibsvmOptions:
         choices=("auto", "dense", "sparse"),
     )
     features: int | None = option(None, help="number of columns; left out, the largest index found", minimum=1)
+
+
+@dataclass(frozen=True)
+class ArrayOptions:
+    """Options of ``npy`` and ``npz``."""
+
+    layout: str = option(
+        "auto",
+        help="keep rows dense or sparse; auto keeps them dense where half of the values are there",
+        choices=("auto", "dense", "sparse"),
+    )
+    x: str = option("x", help="name of the rows in an NPZ file; those of scipy.sparse.save_npz need none")
+    y: str = option("y", help="name of the labels in an NPZ file")
+    labels: str | None = option(
+        None, help="an NPY file that has the labels, in the folder of the rows; default: in the same file"
+    )
+    label: int = option(-1, help="column of an NPY file that has the labels, where they are in the same file")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Options of ``frame``, and what every format of tables has: which columns there are and what becomes of them."""
+
+    label: str | None = option(
+        None, help="column of the labels, by name or number; default: the one called label or target"
+    )
+    drop: tuple[str, ...] = option((), help="columns to leave out")
+    categorical: tuple[str, ...] = option((), help="columns to take as categories although they look like numbers")
+    numeric: tuple[str, ...] = option((), help="columns to take as numbers; words in them are refused")
+    scale: str = option(
+        "standard", help="numbers to mean 0 and deviation 1, or left as they are", choices=("standard", "none")
+    )
+    categories: str = option("onehot", help="a feature for each category, or hashed", choices=("onehot", "hash"))
+    hash_features: int = option(1 << 18, help="features that categories are hashed to", minimum=1, maximum=2**30)
+    most_categories: int = option(10_000, help="categories of a column above which one-hot is refused", minimum=1)
+    layout: str = option(
+        "auto",
+        help="keep rows dense or sparse; auto keeps them dense where half of the values are there",
+        choices=("auto", "dense", "sparse"),
+    )
+
+
+@dataclass(frozen=True)
+class CsvOptions(TableOptions):
+    """Options of ``csv``."""
+
+    delimiter: str = option(",", help="the character between two cells; tab for a tabulator")
+    header: bool = option(True, help="the first line has the names of the columns; without, they are 0, 1, 2 ...")

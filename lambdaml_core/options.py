@@ -1,7 +1,8 @@
 """Options of plugins: frozen dataclasses whose fields carry help and unit, used alike for TOML, URL query and listings.
 
-A field is an ``int``, ``float``, ``bool`` or ``str``, or one of them ``| None``. Unknown names, wrong types and values
-out of range are refused with the dotted path of the option and the nearest name.
+A field is an ``int``, ``float``, ``bool`` or ``str``, several words (``tuple[str, ...]``), numbers by name
+(``dict[str, float]``), or a union of these, possibly with None. Unknown names, wrong types and values out of range are
+refused with the dotted path of the option and the nearest name.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def check_options(cls: Any) -> None:
         if not field.metadata.get("help"):
             raise TypeError(f"{path} has no help: make it with option(..., help=...)")
         if not set(_alternatives(hints[field.name])) <= {*_CONVERT, type(None)}:
-            raise TypeError(f"{path} must be an int, float, bool or str, or one of them | None")
+            raise TypeError(f"{path} must be of {', '.join(map(_kind_name, _CONVERT))}, or a union of them")
         if field.default is not dataclasses.MISSING:
             try:
                 _check(path, hints[field.name], field, field.default)
@@ -154,7 +155,11 @@ def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def _type_name(hint: Any) -> str:
-    return " | ".join("none" if t is type(None) else t.__name__ for t in _alternatives(hint))
+    return " | ".join("none" if t is type(None) else _kind_name(t) for t in _alternatives(hint))
+
+
+def _kind_name(kind: Any) -> str:
+    return {_WORDS: "words", _NUMBERS: "numbers by name"}.get(kind) or kind.__name__
 
 
 def _allowed(metadata: Mapping[str, Any]) -> str:
@@ -164,7 +169,7 @@ def _allowed(metadata: Mapping[str, Any]) -> str:
     return ", ".join(f"{sign} {metadata[key]}" for key, sign in signs.items() if metadata.get(key) is not None)
 
 
-def _alternatives(hint: Any) -> tuple[type, ...]:
+def _alternatives(hint: Any) -> tuple[Any, ...]:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return typing.get_args(hint)
     return (hint,)
@@ -217,14 +222,39 @@ def _to_str(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-_CONVERT: dict[type, Callable[[Any], Any]] = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}
+def _to_words(value: Any) -> tuple[str, ...] | None:
+    """From a list of TOML, or from the words of a URL's query between commas."""
+    if isinstance(value, str):
+        return tuple(filter(None, value.split(",")))
+    if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    return None
+
+
+def _to_numbers(value: Any) -> dict[str, float] | None:
+    if not isinstance(value, Mapping):
+        return None
+    numbers = {str(name): _to_float(number) for name, number in value.items()}
+    return None if None in numbers.values() else typing.cast(dict[str, float], numbers)
+
+
+_WORDS: Any = tuple[str, ...]
+_NUMBERS: Any = dict[str, float]
+_CONVERT: dict[Any, Callable[[Any], Any]] = {
+    bool: _to_bool,
+    int: _to_int,
+    float: _to_float,
+    str: _to_str,
+    _WORDS: _to_words,
+    _NUMBERS: _to_numbers,
+}
 
 
 def _check_bounds(path: str, value: Any, metadata: Mapping[str, Any]) -> None:
     choices = metadata.get("choices")
     if choices is not None and value is not None and value not in choices:
         raise OptionError(f"option {path} cannot be {value!r}", hint=nearest(str(value), choices))
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, str | bool | tuple | dict):
         return
     minimum, above, maximum = (metadata.get(k) for k in ("minimum", "above", "maximum"))
     if minimum is not None and value < minimum:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lambdaml_core.builtin import FileOptions, GASGDOptions, LibsvmOptions, LogisticRegressionOptions
+from lambdaml_core.builtin import (
+    ArrayOptions,
+    CsvOptions,
+    FileOptions,
+    GASGDOptions,
+    LibsvmOptions,
+    LinearOptions,
+    MASGDOptions,
+    SVMOptions,
+    TableOptions,
+)
 from lambdaml_core.hookspecs import hookimpl
 from lambdaml_core.specs import (
     CommunicatorSpec,
@@ -53,6 +63,13 @@ def lambdaml_optimizers() -> Iterator[OptimizerSpec]:
         summary="gradient averaging: every mini-batch's gradient is summed over all workers",
         aliases=("grad_avg",),
     )
+    yield OptimizerSpec(
+        name="ma_sgd",
+        factory="lambdaml_core.optim.ma_sgd:MASGD",
+        options=MASGDOptions,
+        summary="model averaging: workers take steps of their own, then their models are averaged",
+        aliases=("model_avg",),
+    )
 
 
 @hookimpl
@@ -74,9 +91,24 @@ def lambdaml_models() -> Iterator[ModelSpec]:
     yield ModelSpec(
         name="logistic_regression",
         factory="lambdaml_core.models.logistic:LogisticRegression",
-        options=LogisticRegressionOptions,
-        summary="binary logistic regression, dense or sparse",
+        options=LinearOptions,
+        summary="logistic regression: sigmoid for two classes, softmax for more",
         aliases=("lr", "sparse_lr"),
+    )
+    yield ModelSpec(
+        name="svm",
+        factory="lambdaml_core.models.svm:SVM",
+        options=SVMOptions,
+        summary="linear support vector machine: hinge loss, one against the rest for more than two classes",
+        aliases=("sparse_svm",),
+    )
+    yield ModelSpec(
+        name="least_squares",
+        factory="lambdaml_core.models.least_squares:LeastSquares",
+        options=LinearOptions,
+        summary="linear regression: half the squared error, for labels that are numbers",
+        aliases=("linear_regression",),
+        target="number",
     )
 
 
@@ -89,4 +121,38 @@ def lambdaml_data_formats() -> Iterator[DataFormatSpec]:
         summary="LIBSVM text, plain or gzip",
         aliases=("dense_libsvm", "sparse_libsvm"),
         suffixes=(".libsvm", ".svm", ".svmlight", ".libsvm.gz", ".svm.gz", ".svmlight.gz"),
+    )
+    yield DataFormatSpec(
+        name="csv",
+        factory="lambdaml_core.data.delimited:Csv",
+        options=CsvOptions,
+        summary="CSV, plain or gzip: numbers are scaled, categories one-hot or hashed",
+        suffixes=(".csv", ".csv.gz", ".tsv", ".tsv.gz"),
+    )
+    yield DataFormatSpec(
+        name="parquet",
+        factory="lambdaml_core.data.parquet:Parquet",
+        options=TableOptions,
+        summary="Apache Parquet, columns as in CSV; needs lambdaml[parquet]",
+        suffixes=(".parquet",),
+    )
+    yield DataFormatSpec(
+        name="frame",
+        factory="lambdaml_core.data.frames:Frames",
+        options=TableOptions,
+        summary="pandas frames given from Python, columns as in CSV",
+    )
+    yield DataFormatSpec(
+        name="npz",
+        factory="lambdaml_core.data.numpy_files:Npz",
+        options=ArrayOptions,
+        summary="NPZ of numpy or of scipy.sparse.save_npz",
+        suffixes=(".npz",),
+    )
+    yield DataFormatSpec(
+        name="npy",
+        factory="lambdaml_core.data.numpy_files:Npy",
+        options=ArrayOptions,
+        summary="NPY of numpy: a matrix, labels in a column of it or in a file beside it",
+        suffixes=(".npy",),
     )

@@ -18,6 +18,9 @@ from lambdaml_core.options import NoOptions, check_options, parse
 
 Kind = Literal["storage", "communicator", "optimizer", "provider", "model", "data_format"]
 
+Target = Literal["class", "number"]
+"""What rows are labelled with: classes to tell apart, or numbers to come near to."""
+
 LAMBDAML_API = 0
 """Version of the plugin API; a plugin states the one it was written for. 0 = provisional."""
 
@@ -85,9 +88,14 @@ class ProviderSpec(PluginSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec(PluginSpec):
-    """A model; ``factory(options)``, contract :class:`lambdaml_core.models.base.Model`."""
+    """A model; ``factory(options)``, contract :class:`lambdaml_core.models.base.Model`.
+
+    Attributes:
+        target: what it learns to tell: the ``class`` of a row, or a ``number``.
+    """
 
     kind = "model"
+    target: Target = "class"
 
 
 @dataclass(frozen=True, kw_only=True)

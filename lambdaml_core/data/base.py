@@ -13,13 +13,16 @@ class Batch(NamedTuple):
 
     Attributes:
         x: (n, features) float32: a C-contiguous ndarray, or a ``scipy.sparse.csr_matrix`` with int32 indices.
-        y: (n,) float32 class numbers 0..classes-1.
+        y: (n,) float32: class numbers 0..classes-1, or the numbers to learn where ``Data.classes`` is 0.
         n: number of rows, which may be 0: every rank does the same rounds, whatever its share.
+        weights: (n,) float32, what each row's loss and gradient are multiplied by; None = 1 for every row. A row of
+            weight 2 is as good as the row twice, but for ``n``.
     """
 
     x: Any
     y: NDArray[Any]
     n: int
+    weights: NDArray[Any] | None = None
 
 
 class Data(Protocol):
@@ -39,7 +42,7 @@ class Data(Protocol):
 
     @property
     def classes(self) -> int:
-        """Number of classes, the same on all ranks."""
+        """Number of classes, the same on all ranks; 0 where rows are labelled with numbers to learn."""
 
     @property
     def steps_per_epoch(self) -> int:

@@ -1,13 +1,18 @@
-"""The contract of a data format: how a file becomes rows, a bounded block at a time."""
+"""The contracts of data formats: how a file becomes rows, or tables, a bounded block at a time.
+
+A *row format* (LIBSVM, NPY, NPZ) has features ready for a model. A *table format* (CSV, Parquet, frames) has columns
+with names, of numbers and of words; ``preprocess.py`` turns them into features and keeps with the model how.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 from numpy.typing import NDArray
 
+from lambdaml_core.builtin import TableOptions
 from lambdaml_core.errors import DataError
 
 
@@ -16,12 +21,12 @@ class Block(NamedTuple):
 
     Attributes:
         first: number of its first line in the file, from 0. For a format without lines: of its first row.
-        data: some MiB that end at the end of a row, in whatever form :meth:`DataFormat.parse` takes.
+        data: some MiB that end at the end of a row, in whatever form the format's ``parse`` takes.
         read: bytes of the file that have been read so far, for showing progress.
     """
 
     first: int
-    data: bytes
+    data: Any
     read: int
 
 
@@ -31,7 +36,7 @@ class Rows(NamedTuple):
     Attributes:
         lines: (n,) int64, the number of each row's line within the block, from 0; increasing. A row is known by its
             line in the file: that is what the shuffle goes by.
-        labels: (n,) float64 as they stand in the file.
+        labels: (n,) as they stand in the file: float64, or an array of ``str`` (dtype object).
         indptr: (n + 1,) int64; row i has the entries indptr[i]:indptr[i + 1].
         indices: int32 columns, counted from 0, increasing within a row.
         values: float32, finite.
@@ -44,6 +49,33 @@ class Rows(NamedTuple):
     values: NDArray[Any]
 
 
+class Schema(NamedTuple):
+    """The columns of a table, in order. Told from the beginning of a file, and by what options say.
+
+    Attributes:
+        numbers: names of the columns of numbers.
+        words: names of the columns of words.
+        label: which of these has the labels; None where there are none, as in rows to predict on.
+    """
+
+    numbers: tuple[str, ...]
+    words: tuple[str, ...]
+    label: str | None
+
+
+class Table(NamedTuple):
+    """Parsed rows of a table.
+
+    Attributes:
+        lines: as in :class:`Rows`.
+        columns: by name, those of the schema: (n,) float64 with NaN for what is missing, or (n,) ``str`` (dtype
+            object) with None for what is missing.
+    """
+
+    lines: NDArray[Any]
+    columns: Mapping[str, NDArray[Any]]
+
+
 class MalformedRow(DataError):
     """A line that cannot be read; ``line`` is its number within the block, from 0, and the message leaves it out."""
 
@@ -52,7 +84,7 @@ class MalformedRow(DataError):
         self.line = line
 
 
-class DataFormat(Protocol):
+class RowFormat(Protocol):
     """Built as ``factory(options)``. Blocks are independent, so that several processes can parse one file."""
 
     @property
@@ -70,10 +102,47 @@ class DataFormat(Protocol):
             DataError: missing, unreadable or damaged.
         """
 
-    def parse(self, data: bytes) -> Rows:
+    def parse(self, data: Any) -> Rows:
         """Parse one block.
 
         Raises:
             MalformedRow: the first line that is malformed, has a NaN or infinite number, or more than ``features``
                 columns.
         """
+
+
+class TableFormat(Protocol):
+    """Built as ``factory(options)``, options a :class:`lambdaml_core.builtin.TableOptions`; else as a row format."""
+
+    @property
+    def options(self) -> TableOptions:
+        """What was given: which columns there are, and what becomes of them."""
+
+    def schema(self, path: Path, *, labelled: bool = True) -> Schema:
+        """The columns of a file.
+
+        Args:
+            labelled: whether a column of labels must be there; rows to predict on may do without.
+
+        Raises:
+            DataError: the file is missing or unreadable, or an option names a column that is not there.
+        """
+
+    def blocks(self, path: Path) -> Iterator[Block]:
+        """As those of a row format."""
+
+    def parse(self, data: Any, schema: Schema) -> Table:
+        """Parse one block.
+
+        Raises:
+            MalformedRow: the first line that has other cells than columns, or a word or an infinite number in a
+                column of numbers.
+        """
+
+
+DataFormat: TypeAlias = RowFormat | TableFormat
+
+
+def is_table(reader: DataFormat) -> TypeGuard[TableFormat]:
+    """Whether a format gives tables."""
+    return hasattr(reader, "schema")

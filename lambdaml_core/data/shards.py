@@ -28,7 +28,7 @@ from lambdaml_core.storage.base import Buffer, Parts
 from lambdaml_core.storage.layers import FullStorage
 
 MANIFEST_KEY = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
 
 Layout: TypeAlias = Literal["dense", "csr"]
 Split: TypeAlias = Literal["train", "validation"]
@@ -66,7 +66,11 @@ class Manifest:
     Attributes:
         layout: how the cells of x are stored.
         features: columns of x.
-        labels: the distinct labels of the source in order; class number c stands for ``labels[c]``.
+        labels: the distinct labels of the source in order; class number c stands for ``labels[c]``. Empty where rows
+            are labelled with numbers to learn.
+        counts: rows of each class among those to train on.
+        preprocessing: what was done to raw rows, as :meth:`lambdaml_core.data.preprocess.Preprocessing.to_json` says
+            it; None where rows came as they are.
         seed: what the order of the rows came from.
         train, validation: the shards, in order.
     """
@@ -74,6 +78,8 @@ class Manifest:
     layout: Layout
     features: int
     labels: tuple[Label, ...]
+    counts: tuple[int, ...]
+    preprocessing: Mapping[str, Any] | None
     seed: int
     train: tuple[Shard, ...]
     validation: tuple[Shard, ...]
@@ -90,7 +96,7 @@ class Manifest:
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; 0 where rows are labelled with numbers."""
         return len(self.labels)
 
     @property
@@ -130,6 +136,8 @@ class Manifest:
                 layout=fields["layout"],
                 features=fields["features"],
                 labels=tuple(fields["labels"]),
+                counts=tuple(fields["counts"]),
+                preprocessing=fields["preprocessing"],
                 seed=fields["seed"],
                 train=tuple(Shard(**shard) for shard in fields["train"]),
                 validation=tuple(Shard(**shard) for shard in fields["validation"]),

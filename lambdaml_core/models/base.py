@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -18,16 +18,19 @@ Ready = Callable[[int, int], None]
 class Model(Protocol):
     """Built as ``factory(options)``; holds no training state: parameters are always passed in.
 
-    Parameters are one flat array. Losses and gradients are *sums* over rows, so that they add over batches and ranks
-    and are divided once, by the true count.
+    Parameters are one flat array. Losses and gradients are *sums* over rows, each times its weight, so that they add
+    over batches and ranks and are divided once, by the true count of rows.
     """
 
-    @property
-    def penalised(self) -> slice:
+    def penalised(self, data: Data) -> slice:
         """The part of the parameters that a penalty applies to; the bias is outside it."""
 
     def init(self, data: Data, rng: Generator) -> NDArray[Any]:
-        """Fresh parameters, flat; equal on all ranks because data's dimensions and rng are."""
+        """Fresh parameters, flat. Core gives those of rank 0 to all ranks.
+
+        Raises:
+            DataError: the model cannot learn from data with these classes.
+        """
 
     def loss_and_gradient(
         self, params: NDArray[Any], batch: Batch, out: NDArray[Any], ready: Ready | None = None
@@ -35,10 +38,26 @@ class Model(Protocol):
         """Write the gradient, summed over rows, into ``out`` (shape and dtype of params); return the summed loss."""
 
     def predict(self, params: NDArray[Any], batch: Batch) -> NDArray[Any]:
-        """Predictions for each row; for a classifier the probabilities, (n,) of class 1 or (n, classes)."""
+        """What each row is taken for, as float.
+
+        (n,) numbers, where those are learnt. For classes: (n,) the margin of class 1 against class 0, decided by its
+        sign, or (n, classes) margins, decided by the largest.
+        """
 
     def score(self, params: NDArray[Any], batch: Batch) -> Arrays:
-        """Named totals that add over batches and ranks and suffice for :meth:`metrics`."""
+        """Named totals that add over batches and ranks and suffice for :meth:`metrics`. Weights do not count here."""
 
     def metrics(self, totals: Arrays) -> Mapping[str, float]:
-        """Figures from added-up totals; a classifier has ``loss``, ``accuracy``, ``auc``, ``baseline_accuracy``."""
+        """Figures from added-up totals, NaN where one has no meaning. All have ``loss``, the mean over rows.
+
+        Classifiers have ``accuracy``, ``baseline_accuracy`` (of the commonest class) and, for two classes, ``auc``;
+        what learns numbers has ``rmse`` and ``r2``.
+        """
+
+
+@runtime_checkable
+class SupportsProbabilities(Protocol):
+    """A classifier that knows how sure it is."""
+
+    def probabilities(self, params: NDArray[Any], batch: Batch) -> NDArray[Any]:
+        """(n, classes) float64, rows adding to 1."""

@@ -33,6 +33,7 @@ class Worker(NamedTuple):
     Attributes:
         rank, size: this worker and how many there are.
         round: number of this round, from 0; what a cursor or a schedule is computed from.
+        rounds: how many are planned; a run may stop before.
         model, data, comm: see their contracts.
         rng: ``rng(purpose)`` is a generator keyed by (seed, rank, round, purpose).
         scratch: ``scratch(name, shape, dtype)`` is a 64-byte aligned array, the same one each time; its contents
@@ -42,6 +43,7 @@ class Worker(NamedTuple):
     rank: int
     size: int
     round: int
+    rounds: int
     model: Model
     data: Data
     comm: Communicator
@@ -52,8 +54,15 @@ class Worker(NamedTuple):
 class Optimizer(Protocol):
     """Built as ``factory(options)``; an instance is its frozen options."""
 
-    def start(self, w: Worker) -> State:
-        """The state before round 0, equal on all ranks but for ``private``."""
+    def steps_per_round(self, steps_per_epoch: int) -> int:
+        """Mini-batches that a round goes through, at least 1: what epochs are counted by."""
+
+    def start(self, w: Worker, params: NDArray[Any]) -> State:
+        """The state before round 0.
+
+        Args:
+            params: the model's initial parameters, equal on all ranks; they become those of the state.
+        """
 
     def round(self, w: Worker, s: State) -> Mapping[str, float]:
         """Change ``s`` in place. Returns figures equal on all ranks, among them ``loss``; ``stop`` > 0 ends the run."""
