@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lambdaml_core.errors
-from lambdaml_core.data.formats import DataFormat
+from lambdaml_core.data.formats import RowFormat
 from lambdaml_core.data.order import key_ranges
 from lambdaml_core.data.shards import Manifest, Piece
 from lambdaml_core.data.spool import Progress, Run, Summary, Task, parse_share, take_rows
@@ -189,7 +189,7 @@ def _finish(process: subprocess.Popen[bytes]) -> Summary:
     return Summary.from_fields(found)
 
 
-def _shape(source: str, reader: DataFormat, summaries: Sequence[Summary]) -> Shape:
+def _shape(source: str, reader: RowFormat, summaries: Sequence[Summary]) -> Shape:
     failed = [s for s in summaries if s.line >= 0]
     if failed:
         first = min(failed, key=lambda s: s.line)

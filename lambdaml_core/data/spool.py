@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lambdaml_core.data.formats import DataFormat, MalformedRow, Rows
+from lambdaml_core.data.formats import MalformedRow, RowFormat, Rows
 from lambdaml_core.data.order import sort_keys
 from lambdaml_core.errors import DataError, LambdaMLError, StorageFull
 from lambdaml_core.specs import Reference
@@ -110,7 +110,7 @@ def parse_share(task: Task, progress: Progress | None = None) -> Summary:
         DataError: the file cannot be read.
         StorageFull: no room for the scratch file.
     """
-    reader: DataFormat = Reference(**task.format).build()
+    reader: RowFormat = Reference(**task.format).build()
     total = _size(task.source)
     summary, position = Summary(), 0
     for number, block in enumerate(reader.blocks(Path(task.source))):

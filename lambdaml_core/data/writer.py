@@ -104,6 +104,7 @@ class PartitionWriter:
         self._rows = 0
         self._written: dict[Split, list[Shard]] = {"train": [], "validation": []}
         self._created: list[str] = []
+        self._counts = np.zeros(len(shape.labels), np.int64)
 
     def __enter__(self) -> PartitionWriter:
         return self
@@ -136,6 +137,8 @@ class PartitionWriter:
             layout=self._shape.layout,
             features=self._shape.features,
             labels=self._shape.labels,
+            counts=tuple(int(n) for n in self._counts),
+            preprocessing=None,
             seed=self._seed,
             train=tuple(self._written["train"]),
             validation=tuple(self._written["validation"]),
@@ -145,6 +148,9 @@ class PartitionWriter:
 
     def _flush(self) -> None:
         split, rows = self._to_come.pop()
+        if split == "train":
+            for piece in self._pending:
+                self._counts += np.bincount(piece["y"].astype(np.int64), minlength=len(self._counts))
         parts = encode(self._pending, self._shape.layout)
         digest = xxhash.xxh3_64()
         for part in parts:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lambdaml_core.builtin import LogisticRegressionOptions
+from lambdaml_core.builtin import LinearOptions
 from lambdaml_core.comm.base import Arrays
 from lambdaml_core.data.base import Batch, Data
 from lambdaml_core.errors import DataError
@@ -35,10 +35,13 @@ class LogisticRegression:
     implementation, and scipy is never imported for dense data.
     """
 
-    def __init__(self, options: LogisticRegressionOptions) -> None:
+    def __init__(self, options: LinearOptions) -> None:
         self._bias = options.bias
-        self.penalised = slice(0, -1) if options.bias else slice(None)
+        self._weights = slice(0, -1) if options.bias else slice(None)
+
+    def penalised(self, data: Data) -> slice:
         """The weights without the bias."""
+        return self._weights
 
     def init(self, data: Data, rng: Generator) -> NDArray[Any]:
         """Zeros, float32, shape (features + 1,) or without a bias (features,). The loss is convex: any start will do.
@@ -76,7 +79,7 @@ class LogisticRegression:
             loss = float(np.add.reduce(terms) + y.dot(minus))
             if not math.isfinite(loss):
                 loss = float(np.add.reduce(_log_losses(-minus, y)))
-            out[self.penalised] = batch.x.T @ residual
+            out[self._weights] = batch.x.T @ residual
             if self._bias:
                 out[-1] = np.add.reduce(residual)
         return max(loss, 0.0)
@@ -119,7 +122,7 @@ class LogisticRegression:
 
     def _margin(self, params: NDArray[Any], batch: Batch) -> NDArray[Any]:
         with np.errstate(over="ignore", invalid="ignore"):  # parameters that have diverged: the loss tells
-            margin: NDArray[Any] = batch.x @ params[self.penalised]
+            margin: NDArray[Any] = batch.x @ params[self._weights]
             if self._bias:
                 margin += params[-1]
         return margin

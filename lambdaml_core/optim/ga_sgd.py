@@ -29,10 +29,12 @@ class GASGD:
     def __init__(self, options: GASGDOptions) -> None:
         self._options = options
 
-    def start(self, w: Worker) -> State:
-        """The model's initial parameters, those of rank 0 on all ranks, at rest."""
-        params = w.model.init(w.data, w.rng("init"))
-        w.comm.broadcast({"params": params})
+    def steps_per_round(self, steps_per_epoch: int) -> int:
+        """One mini-batch."""
+        return 1
+
+    def start(self, w: Worker, params: NDArray[Any]) -> State:
+        """At rest."""
         return State(params, {"velocity": np.zeros_like(params)} if self._options.momentum else {}, {})
 
     def round(self, w: Worker, s: State) -> Mapping[str, float]:
@@ -69,7 +71,8 @@ class GASGD:
         number = params.dtype.type  # numpy takes twice as long to combine a small array with a number of Python's
         gradient /= number(rows)
         if o.l2:
-            gradient[w.model.penalised] += number(o.l2) * params[w.model.penalised]
+            penalised = w.model.penalised(w.data)
+            gradient[penalised] += number(o.l2) * params[penalised]
         gradient *= number(rate(o.schedule, o.learning_rate, w.round))
         if o.momentum:
             velocity = s.shared["velocity"]

@@ -78,12 +78,15 @@ class Trainer:
 
     def run(self, rounds: int) -> Outcome:
         """Train for so many rounds, or until the optimizer stops; all ranks stop at the same round."""
-        state = self._optimizer.start(self._worker(0))
+        first = self._worker(0, rounds)
+        params = self._model.init(self._data, first.rng("init"))
+        self._comm.broadcast({"params": params})
+        state = self._optimizer.start(first, params)
         done, stop = 0, False
         figures: Mapping[str, float] = {}
         period = evaluation_period(rounds, self._data.steps_per_epoch)
         while done < rounds and not stop:
-            result = self._optimizer.round(self._worker(done), state)
+            result = self._optimizer.round(self._worker(done, rounds), state)
             done += 1
             stop = result.get("stop", 0.0) > 0
             evaluate = stop or done == rounds or done % period == 0
@@ -93,13 +96,13 @@ class Trainer:
         train_loss = self._figures(self._data, state).get("loss", math.nan)
         return Outcome(state.params, done, "converged" if stop else "rounds", figures, train_loss)
 
-    def _worker(self, round: int) -> Worker:
+    def _worker(self, round: int, rounds: int) -> Worker:
         comm = self._comm
 
         def rng(purpose: str) -> Generator:
             return keyed_generator(self._seed, comm.rank, round, purpose)
 
-        return Worker(comm.rank, comm.size, round, self._model, self._data, comm, rng, self._array)
+        return Worker(comm.rank, comm.size, round, rounds, self._model, self._data, comm, rng, self._array)
 
     def _figures(self, data: Data | None, state: State) -> Mapping[str, float]:
         """The model's figures on the rows of all ranks; nothing where there are no rows to look at."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
-from lambdaml_core.builtin import GASGDOptions, LogisticRegressionOptions
+from lambdaml_core.builtin import GASGDOptions, LinearOptions
 from lambdaml_core.comm.engine import Engine
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.base import Batch
@@ -88,7 +88,7 @@ def _times(data: ShardedData, epochs: int) -> dict[str, float]:
 
 def ours(data: ShardedData) -> Callable[[], Array]:
     """A call that takes an epoch of rounds from the start, each given what a worker's trainer gives it."""
-    model = LogisticRegression(LogisticRegressionOptions())
+    model = LogisticRegression(LinearOptions())
     optimizer = GASGD(GASGDOptions(learning_rate=LEARNING_RATE, momentum=MOMENTUM))
     comm = Engine(open_storage("memory://dense-epoch-channel"), rank=0, size=1)
     arrays: dict[str, Array] = {}
@@ -103,10 +103,10 @@ def ours(data: ShardedData) -> Callable[[], Array]:
         def rng(purpose: str) -> Generator:
             return np.random.default_rng([round, *purpose.encode()])
 
-        return Worker(0, 1, round, model, data, comm, rng, scratch)
+        return Worker(0, 1, round, data.steps_per_epoch, model, data, comm, rng, scratch)
 
     def epoch() -> Array:
-        state: State = optimizer.start(worker(0))
+        state: State = optimizer.start(worker(0), model.init(data, worker(0).rng("init")))
         for round in range(data.steps_per_epoch):
             optimizer.round(worker(round), state)
         return state.params

@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix, random_array
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from lambdaml_core.builtin import LogisticRegressionOptions
+from lambdaml_core.builtin import LinearOptions
 from lambdaml_core.data.base import Batch, Data
 from lambdaml_core.errors import DataError
 from lambdaml_core.models.logistic import LogisticRegression
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 
 def model(bias: bool = True) -> LogisticRegression:
-    return LogisticRegression(LogisticRegressionOptions(bias=bias))
+    return LogisticRegression(LinearOptions(bias=bias))
 
 
 def problem(rows: int, features: int = 6, *, sparse: bool = False, seed: int = 0) -> Batch:
@@ -158,8 +158,8 @@ def test_dense_rows_are_trained_without_scipy() -> None:
         "import sys, numpy as np\n"
         "from lambdaml_core.data.base import Batch\n"
         "from lambdaml_core.models.logistic import LogisticRegression\n"
-        "from lambdaml_core.builtin import LogisticRegressionOptions\n"
-        "m = LogisticRegression(LogisticRegressionOptions())\n"
+        "from lambdaml_core.builtin import LinearOptions\n"
+        "m = LogisticRegression(LinearOptions())\n"
         "b = Batch(np.ones((2, 1), 'f4'), np.array([0, 1], 'f4'), 2)\n"
         "p = np.zeros(2, 'f4')\n"
         "m.loss_and_gradient(p, b, p.copy()); m.predict(p, b); m.metrics(m.score(p, b))\n"

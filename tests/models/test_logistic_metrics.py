@@ -16,13 +16,13 @@ from sklearn.datasets import load_breast_cancer, load_svmlight_file
 from sklearn.linear_model import LogisticRegression as Sklearn
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from lambdaml_core.builtin import LogisticRegressionOptions
+from lambdaml_core.builtin import LinearOptions
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.samples import CENSUS_INCOME
 from lambdaml_core.models.logistic import LogisticRegression
 
 Array = NDArray[Any]
-MODEL = LogisticRegression(LogisticRegressionOptions())
+MODEL = LogisticRegression(LinearOptions())
 IDENTITY = np.array([1, 0], np.float32)
 
 

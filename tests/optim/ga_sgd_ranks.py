@@ -52,7 +52,7 @@ def workers(model: Model, data: Rows, comm: Communicator, rounds: int) -> Iterat
         def rng(purpose: str, round: int = round) -> Generator:
             return np.random.default_rng([comm.rank, round, *purpose.encode()])
 
-        yield Worker(comm.rank, comm.size, round, model, data, comm, rng, scratch)
+        yield Worker(comm.rank, comm.size, round, rounds, model, data, comm, rng, scratch)
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
     """All rounds of one rank: its last state, and what each round returned."""
     state, figures = None, []
     for worker in workers(model, data, comm, rounds):
-        state = state or optimizer.start(worker)
+        state = state or optimizer.start(worker, model.init(data, worker.rng("init")))
         figures.append(optimizer.round(worker, state))
     assert state is not None
     return state, figures

@@ -12,7 +12,7 @@ from ga_sgd_ranks import Array, Rows, alone, run, run_ranks, workers
 from numpy.random import Generator
 from scipy.sparse import csr_matrix, random_array
 
-from lambdaml_core.builtin import GASGDOptions, LogisticRegressionOptions
+from lambdaml_core.builtin import GASGDOptions, LinearOptions
 from lambdaml_core.comm.base import Arrays, Fill, Op
 from lambdaml_core.data.base import Data
 from lambdaml_core.errors import OptionError, RunError
@@ -22,7 +22,7 @@ from lambdaml_core.optim.ga_sgd import GASGD
 from lambdaml_core.optim.schedule import rate
 from lambdaml_core.options import parse
 
-MODEL = LogisticRegression(LogisticRegressionOptions())
+MODEL = LogisticRegression(LinearOptions())
 OPTIONS = [
     GASGDOptions(learning_rate=0.3),
     GASGDOptions(learning_rate=0.3, l2=0.01),
@@ -72,7 +72,7 @@ def union_batches(x: Any, y: Array, *, batch_size: int, size: int) -> list[tuple
 @pytest.mark.parametrize("bias", [False, True])
 def test_one_worker_is_bit_for_bit_a_plain_numpy_loop(options: GASGDOptions, sparse: bool, bias: bool) -> None:
     x, y = problem(1003, sparse=sparse)
-    model = LogisticRegression(LogisticRegressionOptions(bias=bias))
+    model = LogisticRegression(LinearOptions(bias=bias))
     state, _ = run(GASGD(options), model, Rows(x, y, batch_size=100), alone(), 60)
     batches = [(x[t * 1003 // 11 : (t + 1) * 1003 // 11], y[t * 1003 // 11 : (t + 1) * 1003 // 11]) for t in range(11)]
     assert state.params.tobytes() == plain_numpy(batches, options, 60, bias).tobytes()
@@ -210,7 +210,7 @@ class RandomStart(LogisticRegression):
 
 def test_all_ranks_start_from_the_parameters_of_rank_0() -> None:
     x, y = problem(90)
-    model = RandomStart(LogisticRegressionOptions())
+    model = RandomStart(LinearOptions())
     ranks = run_ranks(GASGD(OPTIONS[2]), model, x, y, batch_size=30, size=3, rounds=1, aggregators=1)
     assert len({state.params.tobytes() for state, _ in ranks}) == 1
 

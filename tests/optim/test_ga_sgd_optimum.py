@@ -12,13 +12,13 @@ from sklearn.datasets import load_breast_cancer, load_svmlight_file
 from sklearn.linear_model import LogisticRegression as Sklearn
 from sklearn.metrics import log_loss, roc_auc_score
 
-from lambdaml_core.builtin import GASGDOptions, LogisticRegressionOptions
+from lambdaml_core.builtin import GASGDOptions, LinearOptions
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.samples import CENSUS_INCOME
 from lambdaml_core.models.logistic import LogisticRegression
 from lambdaml_core.optim.ga_sgd import GASGD
 
-MODEL = LogisticRegression(LogisticRegressionOptions())
+MODEL = LogisticRegression(LinearOptions())
 L2 = 1e-4
 VALIDATION = 0.2
 
