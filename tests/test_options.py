@@ -170,3 +170,53 @@ def test_describe_says_all_there_is() -> None:
 def test_options_must_be_a_dataclass() -> None:
     with pytest.raises(TypeError, match="options must be a dataclass"):
         parse(dict, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Many:
+    words: tuple[str, ...] = option((), help="some words")
+    weights: str | dict[str, float] | None = option(None, help="a word, or numbers by name")
+
+
+words = st.lists(st.text(min_size=1)).map(tuple)
+numbers = st.dictionaries(st.text(), finite)
+
+
+@given(st.builds(Many, words=words, weights=st.none() | st.text() | numbers))
+def test_words_and_numbers_by_name_come_back_from_json(value: Many) -> None:
+    again = parse(Many, json.loads(json.dumps(dataclasses.asdict(value))))
+    assert again == value
+    assert type(again.words) is tuple
+
+
+@given(st.lists(st.text(st.characters(exclude_characters=","), min_size=1)))
+def test_words_of_a_url_stand_between_commas(some: list[str]) -> None:
+    assert parse(Many, {"words": ",".join(some)}).words == tuple(some)
+
+
+def test_names_of_numbers_may_be_given_as_numbers_from_python() -> None:
+    assert parse(Many, {"weights": {0: 1, 1: 2.5}}).weights == {"0": 1.0, "1": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("words", [1]),
+        ("words", 1),
+        ("words", None),
+        ("weights", {"a": "many"}),
+        ("weights", {"a": math.nan}),
+        ("weights", {"a": True}),
+        ("weights", [1.0]),
+    ],
+)
+def test_other_lists_and_tables_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"option {name} must be "):
+        parse(Many, {name: value})
+
+
+def test_words_and_numbers_by_name_are_described() -> None:
+    assert [(o.name, o.type) for o in describe(Many)] == [
+        ("words", "words"),
+        ("weights", "str | numbers by name | none"),
+    ]

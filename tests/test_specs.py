@@ -79,7 +79,7 @@ def test_factories_are_written_module_colon_class(factory: Any) -> None:
         (Good(c=1.0), "must be a frozen dataclass"),
         (Thawed, "Thawed must be frozen"),
         (Helpless, r"Helpless\.a has no help"),
-        (Listed, r"Listed\.a must be an int, float, bool or str"),
+        (Listed, r"Listed\.a must be of bool, int, float, str, words"),
         (OutOfBounds, "default is refused: option OutOfBounds.a must be above 0"),
         (WrongDefault, "default is refused: option WrongDefault.a must be bool"),
         (Nested.Inside, r"Nested\.Inside must stand at the top of its module"),
