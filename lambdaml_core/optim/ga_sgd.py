@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,35 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambdaml_core.builtin import GASGDOptions
-from lambdaml_core.errors import RunError
 from lambdaml_core.optim.base import State, Worker
 from lambdaml_core.optim.schedule import rate
+from lambdaml_core.optim.sgd import Step, mean_loss
 
 
 class GASGD:
-    """Mini-batch gradient descent with momentum on F(w) = mean loss + (l2 / 2) ||w||^2, the bias not penalised.
+    """Mini-batch gradient descent: a round is one step (:class:`~lambdaml_core.optim.sgd.Step`) of all ranks together.
 
-    One round, g being the gradient of F over the mini-batches of all ranks together:
-
-        velocity <- momentum * velocity - rate(round) * g
-        params   <- params + velocity
-
-    That is the heavy ball of Polyak (1964). ``State.shared`` holds the velocity where there is momentum.
+    Its gradient is that of ``accumulate`` mini-batches, those of all ranks: sums of gradients and counts of rows are
+    added, and divided once. ``State.shared`` holds the velocity where there is momentum.
     """
 
     def __init__(self, options: GASGDOptions) -> None:
         self._options = options
 
     def steps_per_round(self, steps_per_epoch: int) -> int:
-        """One mini-batch."""
-        return 1
+        """``accumulate`` mini-batches."""
+        return self._options.accumulate
 
     def start(self, w: Worker, params: NDArray[Any]) -> State:
         """At rest."""
         return State(params, {"velocity": np.zeros_like(params)} if self._options.momentum else {}, {})
 
     def round(self, w: Worker, s: State) -> Mapping[str, float]:
-        """One step. Returns ``loss``, the mean loss of the rows of this round before the step, without the penalty.
+        """One step. Returns ``loss``, the mean loss of the rows of this round before the step, without penalties.
 
         A round in which no rank has a row changes nothing; its loss is NaN.
 
@@ -49,35 +44,22 @@ class GASGD:
         totals = w.scratch("totals", (2,), np.float64)  # loss, and rows: whole numbers below 2^53 are exact
 
         def fill(ready: Callable[[int, int], None]) -> None:
-            batch = w.data.batch(w.round)
-            totals[:] = w.model.loss_and_gradient(s.params, batch, gradient), batch.n
+            self._accumulate(w, s.params, gradient, totals)
 
         w.comm.all_reduce({"gradient": gradient, "totals": totals}, fill=fill)
-        loss, rows = totals.tolist()
-        if rows == 0:
-            return {"loss": math.nan}
-        mean_loss = loss / rows
-        if not math.isfinite(mean_loss):
-            raise RunError(
-                f"training diverged: the loss of round {w.round} is {mean_loss}",
-                hint="lower optimizer.learning_rate, or scale the features",
-            )
-        self._step(w, s, gradient, rows)
-        return {"loss": mean_loss}
+        loss = mean_loss(totals, w.round)
+        if totals[1]:
+            step = Step(self._options, w, s.params, gradient, s.shared.get("velocity"))
+            step(rate(self._options, w.round, w.rounds), totals[1])
+        return {"loss": loss}
 
-    def _step(self, w: Worker, s: State, gradient: NDArray[Any], rows: float) -> None:
-        """Move the parameters; ``gradient`` is the sum of the data term's over the rows, and is overwritten."""
-        o, params = self._options, s.params
-        number = params.dtype.type  # numpy takes twice as long to combine a small array with a number of Python's
-        gradient /= number(rows)
-        if o.l2:
-            penalised = w.model.penalised(w.data)
-            gradient[penalised] += number(o.l2) * params[penalised]
-        gradient *= number(rate(o.schedule, o.learning_rate, w.round))
-        if o.momentum:
-            velocity = s.shared["velocity"]
-            velocity *= number(o.momentum)
-            velocity -= gradient
-            params += velocity
-        else:
-            params -= gradient
+    def _accumulate(self, w: Worker, params: NDArray[Any], gradient: NDArray[Any], totals: NDArray[Any]) -> None:
+        first = w.round * self._options.accumulate
+        batch = w.data.batch(first)
+        totals[:] = w.model.loss_and_gradient(params, batch, gradient), batch.n
+        for t in range(first + 1, first + self._options.accumulate):
+            batch = w.data.batch(t)
+            if batch.n:
+                part = w.scratch("part", params.shape, params.dtype)
+                totals += w.model.loss_and_gradient(params, batch, part), batch.n
+                gradient += part
