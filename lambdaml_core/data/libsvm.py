@@ -6,22 +6,18 @@ not as it should be is parsed again line by line, which is slow and knows how to
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lambdaml_core.builtin import LibsvmOptions
 from lambdaml_core.data.formats import Block, MalformedRow, Rows
-from lambdaml_core.errors import DataError
+from lambdaml_core.data.text import text_blocks
 
-_BLOCK_BYTES = 1 << 20
-_LONGEST_LINE_BYTES = 64 << 20
 _WORD_BYTES = 8
 _COMMENT = re.compile(rb"#[^\n]*")
 _IS_MARK = np.isin(np.arange(256), list(b" \t\n\r\v\f:.+-eE"))
@@ -36,7 +32,7 @@ _NO_NUMBER = re.compile(rb"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 class Libsvm:
-    """Reads LIBSVM text; implements :class:`lambdaml_core.data.formats.DataFormat`.
+    """Reads LIBSVM text; implements :class:`lambdaml_core.data.formats.RowFormat`.
 
     Labels are numbers; comments (``#`` to the end of the line) and empty lines are skipped; a line ends with LF or
     CRLF, the last one need not. Query ids (``qid:``) are refused. Values are the nearest float64, rounded to float32.
@@ -47,39 +43,14 @@ class Libsvm:
         self.features = options.features
 
     def blocks(self, path: Path) -> Iterator[Block]:
-        """As the contract says; gzip is known by its first bytes."""
-        try:
-            with path.open("rb") as raw:
-                packed = raw.read(2) == b"\x1f\x8b"
-                raw.seek(0)
-                yield from _blocks(path, raw, cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-            raise DataError(f"{path} is damaged: {e}", hint="copy or compress it again") from e
-        except OSError as e:
-            raise DataError(f"{path} cannot be read: {e.strerror or e}", hint="check the path and its mode") from e
+        """As the contract says."""
+        return text_blocks(path)
 
     def parse(self, data: bytes) -> Rows:
         """As the contract says."""
         features = self.features or _LARGEST_INDEX
         rows = parse_block(data, features)
         return parse_lines(data, features) if rows is None else rows
-
-
-def _blocks(path: Path, raw: IO[bytes], text: IO[bytes]) -> Iterator[Block]:
-    first, rest = 0, b""
-    while chunk := text.read(_BLOCK_BYTES):
-        data = rest + chunk
-        end = data.rfind(b"\n") + 1
-        rest = data[end:]
-        if end:
-            yield Block(first, data[:end], raw.tell())
-            first += data.count(b"\n", 0, end)
-        elif len(rest) > _LONGEST_LINE_BYTES:
-            raise DataError(
-                f"{path}, line {first + 1}: longer than {_LONGEST_LINE_BYTES >> 20} MiB", hint="is it LIBSVM text?"
-            )
-    if rest:
-        yield Block(first, rest + b"\n", raw.tell())
 
 
 def parse_block(data: bytes, features: int) -> Rows | None:

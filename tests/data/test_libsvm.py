@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
 from lambdaml_core.builtin import LibsvmOptions
-from lambdaml_core.data import libsvm
+from lambdaml_core.data import text as text_files
 from lambdaml_core.data.formats import MalformedRow, Rows
 from lambdaml_core.data.libsvm import Libsvm, parse_block, parse_lines
 from lambdaml_core.data.samples import CENSUS_INCOME
@@ -190,7 +190,7 @@ def test_files_that_scikit_learn_writes_are_read_back(tmp_path: Path, digits: st
 
 
 def test_blocks_are_whole_lines_that_make_the_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libsvm, "_BLOCK_BYTES", 50)
+    monkeypatch.setattr(text_files, "_BLOCK_BYTES", 50)
     lines = [f"{i % 2} " + " ".join(f"{j}:{i}" for j in range(1, 1 + i % 30)) + "\n" for i in range(40)]
     text = "".join(lines).encode()
     plain, packed = tmp_path / "rows.svm", tmp_path / "no-suffix"
@@ -212,7 +212,7 @@ def test_an_empty_file_has_no_blocks(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libsvm, "_LONGEST_LINE_BYTES", 3 << 20)
+    monkeypatch.setattr(text_files, "_LONGEST_RECORD_BYTES", 3 << 20)
     packed = gzip.compress(b"1 1:1\n" * 1000)
     files = {
         "cut.gz": packed[:-20],
