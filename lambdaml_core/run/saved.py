@@ -1,101 +1,35 @@
-"""Trained models on disk: ``model.safetensors`` has the parameters, ``model.json`` all that is needed to use them.
-
-Both are functions of the model alone. No run, host or time is in them, so equal models are equal bytes.
-"""
+"""Trained models in use: predictions and figures for arrays, frames and files, in the values that their user has."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.shards import Label
-from lambdaml_core.errors import DataError, KeyNotFound, ModelError, OutputExists, StorageDenied, StorageFull
-from lambdaml_core.models.base import Model
+from lambdaml_core.errors import DataError, KeyNotFound, ModelError, NotSupported
+from lambdaml_core.models.base import Model, SupportsProbabilities
+from lambdaml_core.run.modelfile import (
+    DESCRIPTION,
+    TRY_AGAIN,
+    WEIGHTS,
+    Shape,
+    encode,
+    parse_files,
+    save_files,
+)
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import open_storage
 
-__all__ = ["DESCRIPTION", "WEIGHTS", "SavedModel", "decode", "encode", "load", "save_files"]
-
-FORMAT = "lambdaml-model"
-VERSION = 1
-WEIGHTS = "model.safetensors"
-DESCRIPTION = "model.json"
-
-
-def encode(
-    params: NDArray[Any],
-    *,
-    model: Reference,
-    features: int,
-    labels: Sequence[Label],
-    preprocessing: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, float] | None = None,
-) -> Mapping[str, bytes]:
-    """The files of a model by name.
-
-    Args:
-        params: (p,) the model's parameters, any float dtype.
-        model: what they are parameters of.
-        features: columns of the rows it was trained on.
-        labels: the user's value of each class, in the order of class numbers.
-        preprocessing: what is done to raw rows before the model sees them; JSON.
-        metrics: validation figures; JSON.
-    """
-    from safetensors.numpy import save
-
-    weights = save({"params": np.ascontiguousarray(params)})
-    description = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": {"name": model.name, "options": dict(model.values)},
-        "features": features,
-        "labels": list(labels),
-        "preprocessing": dict(preprocessing or {}),
-        "metrics": dict(metrics or {}),
-        "sha256": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
-    }
-    return {WEIGHTS: weights, DESCRIPTION: (json.dumps(description, indent=2, sort_keys=True) + "\n").encode()}
-
-
-def save_files(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path:
-    """Write a model's files into the new directory ``path``, all or nothing.
-
-    Raises:
-        OutputExists: there is something at ``path``; it stays as it is.
-        StorageFull, StorageDenied: it could not be written; nothing is left behind.
-    """
-    target = Path(path)
-    if target.exists() or target.is_symlink():
-        raise OutputExists(f"{target} exists already", hint="choose another place, or remove it first")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            for name, data in files.items():
-                (staging / name).write_bytes(data)
-            staging.chmod(0o755)  # mkdtemp keeps others out; a model is read by others
-            staging.rename(target)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
-    except FileExistsError as e:
-        raise OutputExists(f"{target} or a folder on the way to it is a file", hint="choose another place") from e
-    except PermissionError as e:
-        raise StorageDenied(f"no permission to write {target}", hint="choose another place") from e
-    except OSError as e:
-        raise StorageFull(f"{target} cannot be written: {e.strerror}", hint="make room, or choose another place") from e
-    return target
+__all__ = ["DESCRIPTION", "WEIGHTS", "Predictions", "SavedModel", "decode", "encode", "load", "save_files"]
 
 
 def load(path: str | os.PathLike[str]) -> SavedModel:
@@ -106,23 +40,25 @@ def load(path: str | os.PathLike[str]) -> SavedModel:
         PluginError: the plugin that provides the model is not installed.
     """
     where = os.fspath(path)
-    read = _reader(where)
     files = {}
-    for name in (DESCRIPTION, WEIGHTS):
-        try:
-            files[name] = read(name)
-        except (FileNotFoundError, NotADirectoryError, KeyNotFound) as e:
-            raise ModelError(f"there is no model at {where}: {name} is missing", hint=_AGAIN) from e
-        except OSError as e:
-            raise ModelError(f"{where}: {name} cannot be read: {e.strerror}") from e
+    with _reading(where) as read:
+        for name in (DESCRIPTION, WEIGHTS):
+            try:
+                files[name] = read(name)
+            except (FileNotFoundError, NotADirectoryError, KeyNotFound) as e:
+                raise ModelError(f"there is no model at {where}: {name} is missing", hint=TRY_AGAIN) from e
+            except OSError as e:
+                raise ModelError(f"{where}: {name} cannot be read: {e.strerror}") from e
     return decode(files, where=where)
 
 
-def _reader(where: str) -> Callable[[str], bytes]:
+@contextlib.contextmanager
+def _reading(where: str) -> Iterator[Callable[[str], bytes]]:
     if "://" not in where:
-        return lambda name: (Path(where) / name).read_bytes()
-    storage = open_storage(where)
-    return lambda name: bytes(storage.get(name))
+        yield lambda name: (Path(where) / name).read_bytes()
+        return
+    with contextlib.closing(open_storage(where)) as storage:
+        yield lambda name: bytes(storage.get(name))
 
 
 def decode(files: Mapping[str, bytes], *, where: str = "the model") -> SavedModel:
@@ -133,61 +69,37 @@ def decode(files: Mapping[str, bytes], *, where: str = "the model") -> SavedMode
     Raises:
         ModelError, PluginError: as :func:`load`; ``where`` is named in the message.
     """
-    from lambdaml_core.registry import default_registry
-
-    description = _describe(files[DESCRIPTION], where)
-    try:
-        name, options = description["model"]["name"], description["model"]["options"]
-        features, labels = int(description["features"]), list(description["labels"])
-        preprocessing, metrics = dict(description["preprocessing"]), dict(description["metrics"])
-        checksum = description["sha256"][WEIGHTS]
-    except (KeyError, TypeError, ValueError) as e:
-        raise ModelError(f"{where}: {DESCRIPTION} lacks what a model needs: {e}", hint=_AGAIN) from e
-    if hashlib.sha256(files[WEIGHTS]).hexdigest() != checksum:
-        raise ModelError(f"{where}: {WEIGHTS} is damaged: its checksum is not the one in {DESCRIPTION}", hint=_AGAIN)
-    if preprocessing:
-        raise ModelError(f"{where}: needs preprocessing that this version cannot do", hint=_NEWER)
-    reference = default_registry().resolve("model", name, options, where="model")
-    return SavedModel(_params(files[WEIGHTS], where), reference, features, labels, preprocessing, metrics)
+    found = parse_files(files, where)
+    return SavedModel(found.params, found.model, found.features, list(found.labels), found.preprocessing, found.metrics)
 
 
-_AGAIN = "give the directory of a model, or copy or save the model again"
-_NEWER = "install a newer lambdaml"
+class Predictions(NamedTuple):
+    """What a model says of consecutive rows of a file.
 
+    Attributes:
+        values: (n,) classes in the user's own values, or numbers.
+        probabilities: (n, classes), where they were asked for.
+    """
 
-def _describe(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        description = json.loads(data)
-    except ValueError as e:
-        raise ModelError(f"{where}: {DESCRIPTION} is damaged: {e}", hint=_AGAIN) from e
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ModelError(f"{where}: {DESCRIPTION} does not describe a LambdaML model", hint=_AGAIN)
-    if description.get("version") != VERSION:
-        raise ModelError(f"{where}: model format {description.get('version')!r}, known is {VERSION}", hint=_NEWER)
-    return description
-
-
-def _params(weights: bytes, where: str) -> NDArray[Any]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as read
-
-    try:
-        params: NDArray[Any] = read(weights)["params"]
-    except (SafetensorError, KeyError) as e:
-        raise ModelError(f"{where}: {WEIGHTS} has no parameters of a model: {e}", hint=_AGAIN) from e
-    return params
+    values: NDArray[Any]
+    probabilities: NDArray[Any] | None
 
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A trained classifier, which takes and gives what its user has: raw rows and their own labels.
+    """A trained model, which takes and gives what its user has: raw rows and their own labels.
+
+    Rows are an (n, features) array, dense or ``scipy.sparse``, or a frame of numbers. A model with preprocessing takes
+    the raw columns by name instead, as a pandas frame or a mapping of names to sequences, and does with them what was
+    done in training. All methods that take rows raise DataError where they are not such rows, have other features than
+    the model's, or NaN or infinite numbers.
 
     Attributes:
-        params: (p,) the parameters, in the order of the model; for linear models the weights, then the bias.
+        params: (p,) the parameters, in the order of the model; for linear models see ``coef`` and ``intercept``.
         model: which model they belong to, with its options.
-        features: columns of a row.
-        labels: the user's value of each class.
-        preprocessing: what is done to raw rows first.
+        features: columns of a row, after preprocessing.
+        labels: the user's value of each class; empty where the model predicts numbers.
+        preprocessing: what is done to raw rows first; empty where nothing is.
         metrics: validation figures at the end of training.
     """
 
@@ -199,44 +111,109 @@ class SavedModel:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<SavedModel {self.model.name}: {self.features} features, labels {self.labels}>"
+        says = f"labels {self.labels}" if self.labels else "predicts numbers"
+        return f"<SavedModel {self.model.name}: {self.features} features, {says}>"
 
-    def predict_proba(self, x: ArrayLike | Any) -> NDArray[Any]:
-        """(n, classes) probabilities of each class, rows adding to 1.
-
-        Args:
-            x: (n, features) dense or ``scipy.sparse``.
-
-        Raises:
-            DataError: not two-dimensional, other features than the model's, NaN or infinite.
-        """
-        p = self._built().predict(self.params, self._batch(x))
-        return np.stack([1 - p, p], axis=1) if p.ndim == 1 else p
+    # --- rows in memory
 
     def predict(self, x: ArrayLike | Any) -> NDArray[Any]:
-        """(n,) the most probable class of each row, in the user's own values.
+        """(n,) the class of each row, in the user's own values; float64 numbers where the model learnt numbers."""
+        return self._values(self._batch(x))
 
-        Args, Raises: as :meth:`predict_proba`.
-        """
-        classes: NDArray[np.intp] = np.argmax(self.predict_proba(x), axis=1)
-        return np.asarray(self.labels)[classes]
-
-    def evaluate(self, x: ArrayLike | Any, y: ArrayLike) -> Mapping[str, float]:
-        """Figures on these rows, such as ``loss``, ``accuracy``, ``auc`` and ``baseline_accuracy``.
-
-        Args:
-            x: (n, features) dense or ``scipy.sparse``.
-            y: (n,) labels in the user's own values.
+    def decision_function(self, x: ArrayLike | Any) -> NDArray[Any]:
+        """Margins: (n,) of the second class against the first, or (n, classes), the largest of which decides.
 
         Raises:
-            DataError: as :meth:`predict_proba`; or other lengths, no rows, or a label that the model does not know.
+            NotSupported: the model predicts numbers.
         """
-        batch = self._batch(x)
-        numbers = self._class_numbers(y)
-        if len(numbers) != batch.n or batch.n == 0:
-            raise DataError(f"x has {batch.n} rows and y {len(numbers)}", hint="give one label for each row")
-        model = self._built()
-        return model.metrics(model.score(self.params, batch._replace(y=numbers)))
+        if not self.labels:
+            raise NotSupported(f"{self.model.name} predicts numbers and has no margins", hint="use predict")
+        return self._built().predict(self.params, self._batch(x))
+
+    def predict_proba(self, x: ArrayLike | Any) -> NDArray[Any]:
+        """(n, classes) probabilities of each class, float64, rows adding to 1.
+
+        Raises:
+            NotSupported: the model has no probabilities.
+        """
+        return self._probable().probabilities(self.params, self._batch(x))
+
+    def evaluate(self, x: ArrayLike | Any, y: ArrayLike) -> Mapping[str, float]:
+        """Figures on these rows: ``loss``, and ``accuracy``, ``baseline_accuracy``, ``auc``, or ``rmse`` and ``r2``.
+
+        Args:
+            y: (n,) labels in the user's own values, or numbers.
+
+        Raises:
+            DataError: no rows, other lengths, or a label that the model does not know.
+        """
+        batch, targets = self._batch(x), self._targets(y)
+        if len(targets) != batch.n:
+            raise DataError(f"x has {batch.n} rows and y {len(targets)}", hint="give one label for each row")
+        return self._figures([batch._replace(y=targets)])
+
+    # --- rows in files, a block at a time
+
+    def predict_file(self, source: str | os.PathLike[str], *, format: Reference | None = None) -> NDArray[Any]:
+        """(n,) predictions for the rows of a file, a folder or a glob, in its order. It needs no labels.
+
+        Args:
+            format: how files are read; default: by the ending of their names.
+
+        Raises:
+            DataError: a file is missing or malformed (the line is named), or has other features than the model's.
+        """
+        blocks = [block.values for block in self.predict_blocks(source, format=format)]
+        return np.concatenate(blocks) if blocks else self._values(self._no_rows())
+
+    def predict_blocks(
+        self, source: str | os.PathLike[str], *, format: Reference | None = None, probabilities: bool = False
+    ) -> Iterator[Predictions]:
+        """As :meth:`predict_file`, in blocks of bounded memory.
+
+        Raises:
+            NotSupported: the model has no probabilities; raised by the first step, before anything is read.
+        """
+        probable = self._probable() if probabilities else None
+        for batch, _ in self._blocks(source, format, labelled=False):
+            yield Predictions(self._values(batch), probable.probabilities(self.params, batch) if probable else None)
+
+    def evaluate_file(self, source: str | os.PathLike[str], *, format: Reference | None = None) -> Mapping[str, float]:
+        """The figures of :meth:`evaluate` for the labelled rows of a file, a folder or a glob, and ``rows``.
+
+        Raises:
+            DataError: as :meth:`predict_file`; or there are no labels, or one that the model does not know.
+        """
+        blocks = self._blocks(source, format, labelled=True)
+        return self._figures(batch._replace(y=self._targets(labels)) for batch, labels in blocks)
+
+    # --- what it has learnt
+
+    @property
+    def coef(self) -> NDArray[Any]:
+        """Weights of a linear model, a view: (1, features), or (classes, features) for more than two classes.
+
+        Raises:
+            NotSupported: the model is not linear.
+        """
+        return self.params[self._weights()].reshape(self.features, -1).T
+
+    @property
+    def intercept(self) -> NDArray[Any]:
+        """Biases of a linear model, (1,) or (classes,): a view, or zeros where it has none. Raises as :attr:`coef`."""
+        biases = self.params[self._weights().stop :]
+        return biases if biases.size else np.zeros(len(self.coef), self.params.dtype)
+
+    @property
+    def feature_names(self) -> list[str] | None:
+        """The name of each feature that preprocessing makes; None where there is none."""
+        if not self.preprocessing:
+            return None
+        from lambdaml_core.data.preprocess import Preprocessing
+
+        return list(Preprocessing.from_json(self.preprocessing).names)
+
+    # --- as files
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Save into the new directory ``path``, all or nothing; see :func:`save_files` for errors."""
@@ -258,14 +235,53 @@ class SavedModel:
         """SHA-256 of ``model.safetensors``: equal for models of equal parameters."""
         return hashlib.sha256(self.files()[WEIGHTS]).hexdigest()
 
+    # --- inside
+
     def _built(self) -> Model:
         built: Model = self.model.build()
         return built
 
+    def _probable(self) -> SupportsProbabilities:
+        built = self._built()
+        if not isinstance(built, SupportsProbabilities):
+            raise NotSupported(
+                f"{self.model.name} has no probabilities",
+                hint="use decision_function, or predict" if self.labels else "use predict",
+            )
+        return built
+
+    def _weights(self) -> slice:
+        from lambdaml_core.models.linear import Linear
+
+        built = self._built()
+        if not isinstance(built, Linear):
+            raise NotSupported(f"{self.model.name} is not linear and has no coefficients", hint="look at params")
+        return built.penalised(Shape(self.features, len(self.labels)))
+
+    def _values(self, batch: Batch) -> NDArray[Any]:
+        margins = self._built().predict(self.params, batch)
+        if not self.labels:
+            return margins.astype(np.float64)
+        classes = (margins > 0).astype(np.intp) if margins.ndim == 1 else margins.argmax(axis=1)
+        labels: NDArray[Any] = np.asarray(self.labels)
+        return labels[classes]
+
+    def _figures(self, batches: Iterable[Batch]) -> Mapping[str, float]:
+        built = self._built()
+        totals: dict[str, NDArray[Any]] = {}
+        rows = 0
+        for batch in batches:
+            rows += batch.n
+            for name, total in built.score(self.params, batch).items():
+                totals[name] = totals[name] + total if name in totals else total
+        if rows == 0:
+            raise DataError("there are no rows to evaluate the model on", hint="give at least one")
+        return {**built.metrics(totals), "rows": rows}
+
     def _batch(self, x: Any) -> Batch:
         from lambdaml_core.data.arrays import rows_batch  # a worker that writes a model predicts nothing
 
-        batch = rows_batch(x)
+        batch = rows_batch(self._preprocessed(x) if self.preprocessing else x)
         features = int(batch.x.shape[1])
         if features != self.features:
             raise DataError(
@@ -274,9 +290,50 @@ class SavedModel:
             )
         return batch
 
-    def _class_numbers(self, y: ArrayLike) -> NDArray[np.float32]:
+    def _preprocessed(self, x: Any) -> Any:
+        from lambdaml_core.data.raw import frame_rows
+
+        if not (hasattr(x, "columns") or isinstance(x, Mapping)):
+            raise DataError(
+                f"the model takes raw columns by name, and not a {type(x).__name__} without names",
+                hint="give a pandas frame, or a mapping of names to columns, before any scaling or encoding",
+            )
+        return frame_rows(x, self.preprocessing)
+
+    def _blocks(
+        self, source: str | os.PathLike[str], format: Reference | None, *, labelled: bool
+    ) -> Iterator[tuple[Batch, Any]]:
+        from lambdaml_core.data.raw import read_raw
+
+        for block in read_raw(
+            source,
+            format=format,
+            preprocessing=self.preprocessing or None,
+            features=self.features,
+            labelled=labelled,
+        ):
+            n = int(block.x.shape[0])
+            yield Batch(block.x, np.zeros(n, np.float32), n), block.labels
+
+    def _no_rows(self) -> Batch:
+        return Batch(np.zeros((0, self.features), np.float32), np.zeros(0, np.float32), 0)
+
+    def _targets(self, y: ArrayLike) -> NDArray[np.float32]:
+        """What the model is held against: class numbers, or the numbers themselves."""
+        if not self.labels:
+            return _numbers(y)
         known = {label: number for number, label in enumerate(self.labels)}
         try:
             return np.array([known[label] for label in np.asarray(y).tolist()], np.float32)
         except (KeyError, TypeError) as e:
             raise DataError(f"the model has no class {e}", hint=f"its classes are {self.labels}") from e
+
+
+def _numbers(y: ArrayLike) -> NDArray[np.float32]:
+    try:
+        numbers = np.asarray(y, np.float32)
+    except (TypeError, ValueError) as e:
+        raise DataError(f"y has labels that are no numbers: {e}", hint="the model predicts numbers") from e
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise DataError("y has more than one dimension, or NaN or infinite numbers", hint="give a number for each row")
+    return numbers
