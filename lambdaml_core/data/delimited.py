@@ -1,0 +1,248 @@
+"""CSV, plain or gzip, in UTF-8: cells between delimiters, within quotes where they have delimiters or newlines.
+
+Spaces around a cell do not count. A cell is missing if it is empty or one of the words that pandas and R write.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambdaml_core.builtin import CsvOptions
+from lambdaml_core.data.columns import checked_table, raise_first, schema_of
+from lambdaml_core.data.formats import Block, MalformedRow, Schema, Table
+from lambdaml_core.data.text import text_blocks
+from lambdaml_core.errors import DataError, OptionError
+
+MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"))
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class CsvText(NamedTuple):
+    """A block of a file.
+
+    Attributes:
+        text: whole records.
+        names: the columns of the file, in order.
+        header: whether the first record has the names.
+    """
+
+    text: bytes
+    names: tuple[str, ...]
+    delimiter: str
+    header: bool
+
+
+class Csv:
+    """Reads CSV; implements :class:`lambdaml_core.data.formats.TableFormat`.
+
+    A column is of numbers if all its cells in the first MiB are, and the options do not say otherwise. A column
+    without a name is called by its number, from 0.
+    """
+
+    def __init__(self, options: CsvOptions) -> None:
+        self.options = options
+        self._delimiter = "\t" if options.delimiter == "tab" else options.delimiter
+        if len(self._delimiter) != 1 or self._delimiter in '"\r\n':
+            raise OptionError(
+                f"option delimiter cannot be {options.delimiter!r}", hint="give one character, or tab for a tabulator"
+            )
+
+    def schema(self, path: Path, *, labelled: bool = True) -> Schema:
+        """As the contract says."""
+        first = next(self.blocks(path), None)
+        if first is None:
+            raise DataError(f"{path} is empty", hint="check that it is the right file")
+        names, cells = first.data.names, _cells(first.data).columns
+        return schema_of(
+            names,
+            self.options,
+            lambda name: _are_numbers(cells[names.index(name)]),
+            labelled=labelled,
+            where=str(path),
+        )
+
+    def blocks(self, path: Path) -> Iterator[Block]:
+        """As the contract says."""
+        names: tuple[str, ...] | None = None
+        for block in text_blocks(path, quoted=True):
+            text, header = block.data, False
+            if names is None:
+                text, header = text.removeprefix(_BYTE_ORDER_MARK), self.options.header
+                names = self._names(path, text)
+            yield Block(block.first, CsvText(text, names, self._delimiter, header), block.read)
+
+    def parse(self, data: CsvText, schema: Schema) -> Table:
+        """As the contract says."""
+        cells = _cells(data)
+        by_name = dict(zip(data.names, cells.columns, strict=True))
+        if absent := [name for name in (*schema.numbers, *schema.words) if name not in by_name]:
+            raise MalformedRow(f"there is no column {absent[0]!r}", line=0, hint=f"there are {', '.join(data.names)}")
+        columns: dict[str, NDArray[Any]] = {name: _words(by_name[name]) for name in schema.words}
+        problems = []
+        for name in schema.numbers:
+            try:
+                columns[name] = _numbers(name, by_name[name], cells.lines)
+            except MalformedRow as e:
+                problems.append(e)
+        raise_first(problems)
+        table = checked_table(schema, cells.lines, columns)
+        if cells.problem is not None:  # comes after all lines that were fine
+            raise cells.problem
+        return table
+
+    def _names(self, path: Path, text: bytes) -> tuple[str, ...]:
+        """The names in the first record, or as many numbers as it has cells."""
+        try:
+            reader = csv.reader(io.StringIO(text.decode(), newline="\n"), delimiter=self._delimiter)
+            first = next(filter(None, reader), [])
+        except (UnicodeDecodeError, csv.Error) as e:
+            raise DataError(f"{path}: {e}", hint="is it CSV in UTF-8?") from e
+        words = [cell.strip() for cell in first] if self.options.header else [""] * len(first)
+        return tuple(word or str(i) for i, word in enumerate(words))
+
+
+class _Cells(NamedTuple):
+    """The cells of a block by column, up to the first line that is malformed.
+
+    Attributes:
+        lines: at which each record starts.
+        problem: what is wrong with the line after them.
+    """
+
+    columns: Sequence[Sequence[str]]
+    lines: NDArray[np.int64]
+    problem: MalformedRow | None
+
+
+def _cells(data: CsvText) -> _Cells:
+    return _split(data) or _read(data)
+
+
+def _split(data: CsvText) -> _Cells | None:
+    """The cells of a block without quotation marks, blank lines or anything wrong; None if it has any.
+
+    Newlines become cells of their own, so that a single split makes all cells, and the newlines must be found in
+    every (number of columns + 1)st place.
+    """
+    text, count, mark = data.text.replace(b"\r\n", b"\n"), len(data.names), data.delimiter
+    if b'"' in text or b"\r" in text or count < 2:
+        return None
+    try:
+        cells = text.decode().replace("\n", f"{mark}\n{mark}").split(mark)[:-1]
+    except UnicodeDecodeError:
+        return None
+    rows = text.count(b"\n")
+    if len(cells) != rows * (count + 1) or cells[count :: count + 1].count("\n") != rows:
+        return None
+    start = (count + 1) * data.header
+    return _Cells([cells[start + i :: count + 1] for i in range(count)], np.arange(data.header, rows), None)
+
+
+def _read(data: CsvText) -> _Cells:
+    """The cells of any block, read as Python's csv does."""
+    text, problem = _decode(data.text)
+    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=data.delimiter, skipinitialspace=True, strict=True)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    start = 0
+    try:
+        for row in reader:
+            if row:  # not a blank line
+                rows.append(row)
+                lines.append(start)
+            start = reader.line_num
+    except csv.Error as e:
+        problem = MalformedRow(f"{e}", line=start, hint="cells with quotes or line ends must be quoted")
+    rows, lines = rows[data.header :], lines[data.header :]
+    count = len(data.names)
+    ragged = next((i for i, row in enumerate(rows) if len(row) != count), None)
+    if ragged is not None:
+        found = len(rows[ragged])
+        problem = MalformedRow(
+            f"{found} cells, not {count}", line=lines[ragged], hint="cells that have the delimiter must be quoted"
+        )
+        rows, lines = rows[:ragged], lines[:ragged]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * count
+    return _Cells(columns, np.array(lines, np.int64), problem)
+
+
+def _decode(data: bytes) -> tuple[str, MalformedRow | None]:
+    """The text up to the first line that is not UTF-8, and what is wrong with that."""
+    try:
+        return data.decode(), None
+    except UnicodeDecodeError as e:
+        start = data.rfind(b"\n", 0, e.start) + 1
+        problem = MalformedRow(
+            f"the byte 0x{data[e.start]:02x} is not UTF-8",
+            line=data.count(b"\n", 0, start),
+            hint="convert the file, such as by: iconv -f latin1 -t utf-8",
+        )
+        return data[:start].decode(), problem
+
+
+class _Words(dict[str, str | None]):
+    """The word of each cell; a column has few, and looking one up is quicker than making it again."""
+
+    def __missing__(self, cell: str) -> str | None:
+        word = cell.strip()
+        found = self[cell] = None if word in MISSING else word
+        return found
+
+
+class _Numbers(dict[str, float]):
+    """The number of each cell, NaN where it is missing; ValueError where it is none, or not finite."""
+
+    def __missing__(self, cell: str) -> float:
+        word = cell.strip()
+        if word in MISSING:
+            number = math.nan
+        else:
+            number = float(word)
+            if "_" in word or not math.isfinite(number):  # float() takes 1_000
+                raise ValueError(word)
+        self[cell] = number
+        return number
+
+
+def _words(cells: Sequence[str]) -> NDArray[Any]:
+    return np.array(list(map(_Words().__getitem__, cells)), object)
+
+
+def _numbers(name: str, cells: Sequence[str], lines: NDArray[np.int64]) -> NDArray[np.float64]:
+    try:
+        numbers = np.fromiter(map(float, cells), np.float64, len(cells))
+        if np.isfinite(numbers).all() and "_" not in "".join(cells):
+            return numbers
+    except ValueError:
+        pass  # something is missing, or is no number
+    known = _Numbers()
+    numbers = np.empty(len(cells))
+    try:
+        for row, cell in enumerate(cells):
+            numbers[row] = known[cell]
+    except ValueError as e:
+        raise _no_number(name, cells[row].strip(), int(lines[row])) from e
+    return numbers
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    try:
+        _numbers("", cells, np.zeros(len(cells), np.int64))
+    except MalformedRow:
+        return False
+    return True
+
+
+def _no_number(name: str, word: str, line: int) -> MalformedRow:
+    shown = word[:40] + ("..." if len(word) > 40 else "")
+    return MalformedRow(
+        f"column {name!r} has {shown!r}, which is no number", line=line, hint=f"list it in categorical: [{name!r}]"
+    )
