@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("lambdaml_core.cli.train", "train", "Run a training job."),
     "runs": ("lambdaml_core.cli.runs", "runs", "List the runs of a store."),
     "show": ("lambdaml_core.cli.runs", "show", "Show one run."),
+    "report": ("lambdaml_core.cli.report", "report", "Draw how a run went, as one HTML page."),
+    "compare": ("lambdaml_core.cli.compare", "compare", "Put runs side by side."),
     "clean": ("lambdaml_core.cli.runs", "clean", "Remove what runs have left in a store."),
     "bench": ("lambdaml_core.cli.bench", "bench", "Measure how fast a storage carries collectives."),
     "plugins": ("lambdaml_core.cli.plugins", "plugins", "List what is installed, and what is wrong with it."),

@@ -1,0 +1,235 @@
+"""The page of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+from xml.etree.ElementTree import Element
+
+from lambdaml_core import __version__
+from lambdaml_core.cli.page.chart import Point, Series, line_chart
+from lambdaml_core.cli.page.html import node, page, table
+from lambdaml_core.cli.page.text import NOTHING, bytes_, count, dollars, figure, seconds
+from lambdaml_core.cli.page.timeline import mean_bar, timeline
+from lambdaml_core.run.history import CLASSES, PARTS, PLACES, Place, RunHistory, WorkerHistory
+
+Axis = Literal["round", "seconds"]
+
+SCORES = {"accuracy": "accuracy", "auc": "AUC", "r2": "R²"}
+"""Figures whose best value is 1, and how they are written."""
+
+_FEW_WORKERS = 16  # whose table is open
+_WORST_R2 = -1.0  # a model that has not learnt yet can be as bad as it likes
+
+
+def report_page(history: RunHistory) -> bytes:
+    """The report of a run, whatever its state, as a whole HTML page."""
+    run = history["record"]["run"]
+    parts = [
+        *_head(history),
+        node("h2", "Learning"),
+        *_learning(history),
+        node("h2", "Time"),
+        *_time(history),
+        node("h2", "Traffic and cost"),
+        *_traffic(history),
+        node("h2", "Workers"),
+        *_workers(history),
+        footer(),
+    ]
+    return page(f"{run} · LambdaML", parts)
+
+
+def footer() -> Element:
+    """Who made the page."""
+    return node("footer", f"Made by lambdaml {__version__}. This file is complete: it loads nothing.")
+
+
+def flat(options: Mapping[str, Any]) -> str:
+    """A plugin and its options in a line."""
+    given = ", ".join(f"{name} = {value}" for name, value in options.items() if name != "name")
+    return f"{options['name']} ({given})" if given else str(options["name"])
+
+
+# --- head ---------------------------------------------------------------------------------------------------
+
+
+def _head(history: RunHistory) -> Iterator[Element]:
+    r = history["record"]
+    yield node("h1", r["run"], node("span", r["status"], class_=f"badge {r['status']}"))
+    workers = "1 worker" if r["workers"] == 1 else f"{r['workers']} workers"
+    yield node("p", f"{r['model']} by {r['optimizer']} on {workers}, started {r['created']}", class_="soft")
+    if r["status"] in ("failed", "cancelled") and r["stop_reason"]:
+        yield node("p", r["stop_reason"], class_="reason")
+    yield _tiles(history)
+    yield node("h2", "What ran")
+    facts = [element for k, v in _facts(history).items() for element in (node("dt", k), node("dd", v))]
+    yield node("dl", *facts, class_="facts")
+
+
+def _tiles(history: RunHistory) -> Element:
+    r = history["record"]
+    figures = history["looks"][-1]["figures"] if history["looks"] else {}
+    scores = {word: figures[name] for name, word in SCORES.items() if figures.get(name) is not None}
+    moved = r["bytes"]["sent"] + r["bytes"]["received"]
+    tiles = {
+        "validation loss": figure(r["loss"]),
+        **{word: figure(value) for word, value in scores.items()},
+        "training loss": figure(r["train_loss"]),
+        "rounds": count(r["rounds"]),
+        "epochs": count(r["epochs"]),
+        "seconds in all": seconds(r["seconds"]["total"] or None),
+        "moved by the channel": bytes_(moved),
+        "requests": count(sum(cost["requests"] for cost in history["costs"])),
+        "cost of requests": dollars(r["cost_usd"]),
+    }
+    return node("dl", *(node("div", node("dt", k), node("dd", v)) for k, v in tiles.items()), class_="tiles")
+
+
+def _facts(history: RunHistory) -> dict[str, str]:
+    r, job = history["record"], history["job"]
+    aggregators = r["aggregators"]
+    how = "AllReduce by a leader" if aggregators == 1 else "ScatterReduce" if aggregators == r["workers"] else "between"
+    return {
+        "model": flat(job["model"]),
+        "optimizer": flat(job["optimizer"]),
+        "data": str(job["data"]["source"] or "arrays given from Python"),
+        "batch": f"{count(job['batch_size'])} rows over all workers",
+        "seed": str(job["seed"]),
+        "workers": f"{r['workers']}, by {flat(job['provider'])}",
+        "aggregators": f"K = {aggregators} ({how})" if r["workers"] > 1 else "none: one worker exchanges nothing",
+        "rounds": f"{count(r['rounds'])} of at most {count(history['rounds_planned'])}",
+        "ended by": r["stop_reason"] or NOTHING,
+        "exact": "yes: all workers had one fingerprint"
+        if r["exact"]
+        else "no: another run may differ in the last bits",
+        "store": r["store"],
+        "channel": r["channel"],
+        "model's files": r["model_path"] or NOTHING,
+        "their SHA-256": r["model_sha256"] or NOTHING,
+    }
+
+
+# --- learning -----------------------------------------------------------------------------------------------
+
+
+def looks_at(history: RunHistory, name: str, axis: Axis) -> list[Point]:
+    """A figure of the validation rows over rounds or seconds."""
+    looks = history["looks"]
+    return [(x, look["figures"].get(name)) for look in looks if (x := look[axis]) is not None]
+
+
+def _learning(history: RunHistory) -> Iterator[Element]:
+    axes: dict[Axis, str] = {"round": "rounds", "seconds": "seconds since the first round began"}
+    validated = any(look["figures"].get("loss") is not None for look in history["looks"])
+    if not validated:
+        yield node("p", "There are no figures of validation rows: the partition has none, or no look was had yet.")
+    charts = [_loss_chart(history, axis, label) for axis, label in axes.items()]
+    if validated:
+        charts += [_score_chart(history, axis, label) for axis, label in axes.items()]
+    yield node("div", *charts, class_="charts")
+    if history["looks"]:
+        yield node("details", node("summary", "The figures as a table"), _looks_table(history))
+
+
+def _loss_chart(history: RunHistory, axis: Axis, label: str) -> Element:
+    rounds = history["rounds"]
+    training = list(zip(rounds[axis], rounds["loss"], strict=True))
+    series = [
+        Series("training rows of each round", training, "faint"),
+        Series("validation rows", looks_at(history, "loss", axis), "c0"),
+    ]
+    return line_chart(f"Loss over {label.split()[0]}", series, x_label=label, y_label="mean loss")
+
+
+def _score_chart(history: RunHistory, axis: Axis, label: str) -> Element:
+    series = [Series(word, looks_at(history, name, axis), f"c{i}") for i, (name, word) in enumerate(SCORES.items())]
+    baseline = looks_at(history, "baseline_accuracy", axis)
+    series.append(Series("accuracy of the commonest class", baseline, "faint dashed"))
+    words = [s.name for s in series if any(y is not None for _, y in s.points)]
+    title = " and ".join(word for word in words if word in SCORES.values()) or "Scores"
+    return line_chart(
+        f"{title[0].upper()}{title[1:]} over {label.split()[0]}",
+        series,
+        x_label=label,
+        y_label="of the validation rows",
+        floor=_WORST_R2,
+    )
+
+
+def _looks_table(history: RunHistory) -> Element:
+    names = list(dict.fromkeys(name for look in history["looks"] for name in look["figures"]))
+    rows = [
+        [
+            count(look["round"]),
+            count(look["epoch"]),
+            seconds(look["seconds"]),
+            figure(look["batch_loss"]),
+            *(figure(look["figures"].get(name)) for name in names),
+        ]
+        for look in history["looks"]
+    ]
+    headers = ["round", "epoch", "seconds", "training loss", *names]
+    return table(headers, rows, caption="Figures of the validation rows at each look", words=0)
+
+
+# --- time, traffic, workers ---------------------------------------------------------------------------------
+
+
+def _time(history: RunHistory) -> Iterator[Element]:
+    yield timeline(history["workers"])
+    told = [w["seconds"] for w in history["workers"] if w["seconds"] is not None]
+    if told:
+        yield mean_bar({part: sum(s[part] for s in told) / len(told) for part in PARTS})
+
+
+def _traffic(history: RunHistory) -> Iterator[Element]:
+    costs = history["costs"]
+    rows = [
+        [c["place"], c["requests_class"], count(c["requests"]), dollars(c["usd_each"] * 1000), dollars(c["usd"])]
+        for c in costs
+    ]
+    rows.append(["all", "", count(sum(c["requests"] for c in costs)), "", dollars(history["record"]["cost_usd"])])
+    headers = ["place", "class", "requests", "price of 1,000", "cost"]
+    said = "Requests of all workers that have ended, by place and class, in US dollars"
+    moved = [[place, *(bytes_(_moved(history, place, way)) for way in ("sent", "received"))] for place in PLACES]
+    yield node("div", table(headers, rows, caption=said, words=2), class_="card")
+    yield node("div", table(["place", "sent", "received"], moved, caption="Bytes of values"), class_="card")
+    if not any(c["usd_each"] for c in costs):
+        yield node("p", "Store and channel ask no money for requests.", class_="soft")
+
+
+def _moved(history: RunHistory, place: Place, way: str) -> int:
+    return sum(counts[way] for w in history["workers"] if (counts := w[place]) is not None)
+
+
+def _workers(history: RunHistory) -> Iterator[Element]:
+    workers = history["workers"]
+    errors = [[str(w["rank"]), w["error"]] for w in workers if w["error"] is not None]
+    if errors:
+        yield node("div", table(["worker", "error"], errors, caption="Errors", words=2), class_="card errors")
+    times = table(
+        ["worker", "state", *PARTS, "cost"], [_times(w) for w in workers], caption="Seconds and cost", words=2
+    )
+    places = [_requests_table(workers, place) for place in PLACES]
+    cards = [node("div", inner, class_="card") for inner in (times, *places)]
+    if len(workers) <= _FEW_WORKERS:
+        yield from cards
+    else:
+        yield node("details", node("summary", f"Each of {len(workers)} workers"), *cards)
+
+
+def _times(worker: WorkerHistory) -> list[str]:
+    told = worker["seconds"] or {}
+    state = "ended" if worker["ended"] else "failed" if worker["error"] is not None else NOTHING
+    return [str(worker["rank"]), state, *(seconds(told.get(p)) for p in PARTS), dollars(worker["cost_usd"])]
+
+
+def _requests_table(workers: Sequence[WorkerHistory], place: Place) -> Element:
+    rows = []
+    for w in workers:
+        counts = w[place] or {}
+        moved = [bytes_(counts.get(way)) for way in ("sent", "received")]
+        rows.append([str(w["rank"]), *(count(counts.get(name)) for name in CLASSES), *moved])
+    headers = ["worker", *CLASSES, "sent", "received"]
+    return table(headers, rows, caption=f"Requests to the {place}, and bytes of values")

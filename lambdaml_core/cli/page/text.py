@@ -1,0 +1,41 @@
+"""Numbers as people read them; None is a dash."""
+
+from __future__ import annotations
+
+from lambdaml_core.cli.view import size
+
+NOTHING = "-"
+
+
+def figure(value: float | None) -> str:
+    """Four significant digits."""
+    return NOTHING if value is None else f"{value:.4g}"
+
+
+def count(value: float | None) -> str:
+    """A whole number, in groups of three digits; what is not whole keeps four significant ones."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds, with milliseconds below a hundred."""
+    if value is None:
+        return NOTHING
+    return f"{value:.3f} s" if value < 100 else f"{value:,.0f} s"
+
+
+def dollars(value: float | None) -> str:
+    """US dollars, to four significant digits."""
+    return NOTHING if value is None else f"${value:.4g}"
+
+
+def bytes_(value: float | None) -> str:
+    """Bytes with a unit of 1000."""
+    return NOTHING if value is None else size(round(value))
+
+
+def share(part: float, whole: float) -> str:
+    """Percent."""
+    return f"{100 * part / whole:.1f}%" if whole > 0 else NOTHING
