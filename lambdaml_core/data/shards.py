@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import xxhash
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.aligned import ALIGNMENT, aligned_empty, aligned_size
 from lambdaml_core.data.base import Batch
+from lambdaml_core.data.prefetch import Prefetch
 from lambdaml_core.errors import DataError, KeyNotFound
 from lambdaml_core.storage.base import Buffer, Parts
 from lambdaml_core.storage.layers import FullStorage
@@ -188,18 +190,38 @@ def decode(data: Buffer, shard: Shard, layout: Layout) -> Piece:
     return piece
 
 
+class _Part(NamedTuple):
+    """Rows ``first`` to ``last`` of a shard, which become the rank's own from ``row`` on."""
+
+    shard: Shard
+    first: int
+    last: int
+    row: int
+
+
 class ShardedData:
     """A rank's rows in memory: implements :class:`lambdaml_core.data.base.Data`.
 
     Rank r of w owns the rows [r N // w, (r + 1) N // w) of the split's order, in contiguous arrays that start at a
     multiple of 64 bytes, so that what is computed from them depends on neither the shards nor the allocator.
 
+    Shards are loaded in the background: the constructor returns at once, and :meth:`batch` and :meth:`blocks` wait for
+    the rows that they need. They raise what loading raised, each time, if it failed before those rows::
+
+        data = ShardedData(store, manifest, rank=0, size=1, batch_size=1000, waiting=clock.loading)
+        try:
+            ...  # data.batch(step)
+        finally:
+            data.close()  # before store.close(): until then the store is used by a thread; wait() would load all of it
+
     Args:
-        store: where the partition is.
+        store: where the partition is. It must stay open until :meth:`wait` or :meth:`close` has returned.
         batch_size: rows of a mini-batch over all ranks.
+        class_weight: what the rows of each class number count; becomes ``Batch.weights``.
+        waiting: entered around each wait for rows, so that a clock can tell it from computing.
 
     Raises:
-        DataError: a shard is damaged or was changed while it was read.
+        DataError: a shard is damaged or was changed while it was read; or a weight is missing.
         StorageError: a shard cannot be read.
     """
 
@@ -212,7 +234,13 @@ class ShardedData:
         size: int,
         batch_size: int,
         split: Split = "train",
+        class_weight: Sequence[float] | None = None,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        if class_weight is not None and len(class_weight) != manifest.classes:
+            raise DataError(
+                f"{manifest.classes} classes have {len(class_weight)} weights", hint="give one to each class"
+            )
         shards = manifest.shards(split)
         total = sum(shard.rows for shard in shards)
         first, last = rank * total // size, (rank + 1) * total // size
@@ -220,17 +248,33 @@ class ShardedData:
         self.features = manifest.features
         self.classes = manifest.classes
         self.steps_per_epoch = max(1, -(-total // batch_size))
+        self._layout = manifest.layout
         self._sparse = manifest.layout == "csr"
-        self._load(store, manifest.layout, _overlaps(shards, first, last))
+        self._class_weight = None if class_weight is None else np.asarray(class_weight, np.float32)
+        entries_of_row = sum(shard.entries for shard in shards) // max(1, total) * (2 if self._sparse else 1)
+        self._block_rows = min(max(_BLOCK_BYTES // (4 * max(1, entries_of_row)), 64), 8192)
         # views are kept, because making one costs as much as some of what is done with it
         self._batches: dict[int, Batch] = {}
-        self._blocks: list[Batch] | None = None
+        self._blocks: dict[int, Batch] = {}
+        parts = _parts(shards, first, last)
+        self._lay_out(sum(part.shard.entries for part in parts))
+        self._loading = Prefetch(parts, lambda part: store.get(part.shard.key), self._taker(store), waiting)
 
     @property
     def bytes(self) -> int:
-        """Memory that the rows take."""
-        arrays = (self._y, self._indptr, self._indices, self._values) if self._sparse else (self._y, self._values)
-        return sum(array.nbytes for array in arrays)
+        """Memory that the rows take. Waits for all of them."""
+        self.wait()
+        entries = int(self._indptr[-1]) * 8 + self._indptr.nbytes if self._sparse else self._values.nbytes
+        weights = 0 if self._weights is None else self._weights.nbytes
+        return self._y.nbytes + weights + entries
+
+    def wait(self) -> None:
+        """Return once all rows are loaded, and the store is no longer used."""
+        self._loading.need(self.rows)
+
+    def close(self) -> None:
+        """Load no further; the store is no longer used. Rows that are there stay."""
+        self._loading.close()
 
     def batch(self, step: int) -> Batch:
         """Mini-batch ``step % steps_per_epoch``; its arrays are views."""
@@ -243,42 +287,57 @@ class ShardedData:
 
     def blocks(self) -> Iterator[Batch]:
         """One pass in order, in blocks of at most a few thousand rows."""
-        if self._blocks is None:
-            entries = self.features if not self._sparse else 2 * (self._values.size // max(1, self.rows))
-            length = min(max(_BLOCK_BYTES // (4 * max(1, entries)), 64), 8192)
-            starts = range(0, self.rows, length)
-            self._blocks = [self._view(first, min(first + length, self.rows)) for first in starts]
-        return iter(self._blocks)
+        for first in range(0, self.rows, self._block_rows):
+            if first not in self._blocks:
+                self._blocks[first] = self._view(first, min(first + self._block_rows, self.rows))
+            yield self._blocks[first]
 
-    def _load(self, store: FullStorage, layout: Layout, parts: Sequence[tuple[Shard, int, int]]) -> None:
+    def _lay_out(self, room: int) -> None:
         # Memory is asked for whole shards; pages of it that no row of this rank needs stay untouched.
-        room = sum(shard.entries for shard, _, _ in parts)
         self._y = aligned_empty((self.rows,), "<f4")
-        self._values = aligned_empty((room,), "<f4")
-        self._indices = aligned_empty((room if self._sparse else 0,), "<i4")
-        self._indptr = aligned_empty((self.rows + 1 if self._sparse else 1,), "<i8")
-        self._indptr[0] = 0
-        row = filled = 0
-        for shard, lo, hi in parts:
-            data = store.get(shard.key)
-            piece = decode(data, shard, layout)
-            ends = _ends(piece, shard, self.features, layout)
-            start, stop = int(ends[lo]), int(ends[hi])
-            self._y[row : row + hi - lo] = piece["y"][lo:hi]
-            if layout == "csr":
-                self._indptr[row + 1 : row + 1 + hi - lo] = ends[lo + 1 : hi + 1] + (filled - start)
-                self._indices[filled : filled + stop - start] = piece["indices"][start:stop]
-                self._values[filled : filled + stop - start] = piece["values"][start:stop]
-            else:
-                self._values[filled : filled + stop - start] = piece["x"][start:stop]
-            if not store.intact(shard.key, data):
-                raise DataError(f"the shard {shard.key} was replaced while it was read", hint="start the run again")
-            row, filled = row + hi - lo, filled + stop - start
-        self._indices, self._values = self._indices[:filled], self._values[:filled]
+        self._weights = None if self._class_weight is None else aligned_empty((self.rows,), "<f4")
+        if self._sparse:
+            self._values = aligned_empty((room,), "<f4")
+            self._indices = aligned_empty((room,), "<i4")
+            self._indptr = aligned_empty((self.rows + 1,), "<i8")
+            self._indptr[0] = 0
+        else:
+            self._values = aligned_empty((self.rows * self.features,), "<f4")
+
+    def _taker(self, store: FullStorage) -> Callable[[_Part, Buffer], int]:
+        def take(part: _Part, data: Buffer) -> int:
+            self._take(part, decode(data, part.shard, self._layout))
+            if not store.intact(part.shard.key, data):
+                raise DataError(
+                    f"the shard {part.shard.key} was replaced while it was read", hint="start the run again"
+                )
+            return part.row + part.last - part.first
+
+        return take
+
+    def _take(self, part: _Part, piece: Piece) -> None:
+        _, lo, hi, row = part
+        end = row + hi - lo
+        self._y[row:end] = piece["y"][lo:hi]
+        if self._weights is not None and self._class_weight is not None:
+            self._weights[row:end] = self._class_weight[piece["y"][lo:hi].astype(np.intp)]
+        if not self._sparse:
+            self._values[row * self.features : end * self.features] = piece["x"][
+                lo * self.features : hi * self.features
+            ]
+            return
+        start, stop = int(piece["lengths"][:lo].sum()), int(piece["lengths"][:hi].sum())
+        filled = int(self._indptr[row])
+        np.cumsum(piece["lengths"][lo:hi], out=self._indptr[row + 1 : end + 1])
+        self._indptr[row + 1 : end + 1] += filled
+        self._indices[filled : filled + stop - start] = piece["indices"][start:stop]
+        self._values[filled : filled + stop - start] = piece["values"][start:stop]
 
     def _view(self, first: int, last: int) -> Batch:
+        self._loading.need(last)
         x = self._csr(first, last) if self._sparse else self._dense(first, last)
-        return Batch(x, self._y[first:last], last - first)
+        weights = None if self._weights is None else self._weights[first:last]
+        return Batch(x, self._y[first:last], last - first, weights)
 
     def _dense(self, first: int, last: int) -> NDArray[Any]:
         cells = self._values[first * self.features : last * self.features]
@@ -296,21 +355,12 @@ class ShardedData:
         return x
 
 
-def _overlaps(shards: Sequence[Shard], first: int, last: int) -> list[tuple[Shard, int, int]]:
-    """The shards that hold rows first to last of the order, each with the range of its own rows that is wanted."""
+def _parts(shards: Sequence[Shard], first: int, last: int) -> list[_Part]:
+    """What of the shards holds rows first to last of the order."""
     parts, start = [], 0
     for shard in shards:
         lo, hi = max(first - start, 0), min(last - start, shard.rows)
         if lo < hi:
-            parts.append((shard, lo, hi))
+            parts.append(_Part(shard, lo, hi, start + lo - first))
         start += shard.rows
     return parts
-
-
-def _ends(piece: Piece, shard: Shard, features: int, layout: Layout) -> NDArray[Any]:
-    """Where each row's entries start, and after them the end of the last."""
-    if layout == "dense":
-        return np.arange(shard.rows + 1, dtype=np.int64) * features
-    ends = np.zeros(shard.rows + 1, np.int64)
-    np.cumsum(piece["lengths"], out=ends[1:])
-    return ends

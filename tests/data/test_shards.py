@@ -53,9 +53,10 @@ def cells(x: Any) -> Any:
     size=st.integers(1, 9),
     batch_size=st.integers(1, 70),
     kind=st.sampled_from([np.asarray, sparse.csr_matrix]),
+    weights=st.sampled_from([None, (0.5, 3.0)]),
 )
 def test_batches_are_the_stated_rows_of_the_stated_order(
-    rows: int, shards: int, size: int, batch_size: int, kind: Any
+    rows: int, shards: int, size: int, batch_size: int, kind: Any, weights: tuple[float, float] | None
 ) -> None:
     x, y = table(rows)
     store = open_storage("memory://law")
@@ -64,7 +65,7 @@ def test_batches_are_the_stated_rows_of_the_stated_order(
     order = np.argsort(sort_keys(3, np.arange(rows)))
     steps = -(-rows // batch_size)
     for r in range(size):
-        data = ShardedData(store, manifest, rank=r, size=size, batch_size=batch_size)
+        data = ShardedData(store, manifest, rank=r, size=size, batch_size=batch_size, class_weight=weights)
         mine = order[r * rows // size : (r + 1) * rows // size]
         assert (data.rows, data.features, data.classes, data.steps_per_epoch) == (len(mine), 5, 2, steps)
         for t in range(2 * steps):
@@ -74,6 +75,10 @@ def test_batches_are_the_stated_rows_of_the_stated_order(
             assert dense(batch.x).tolist() == x[wanted].tolist()
             assert batch.y.tolist() == y[wanted].tolist()
             assert batch.x.dtype == batch.y.dtype == np.float32
+            assert (batch.weights is None) == (weights is None)
+            if weights is not None and batch.weights is not None:
+                assert batch.weights.dtype == np.float32
+                assert batch.weights.tolist() == [weights[c] for c in y[wanted]]
         blocks = list(data.blocks())
         assert [row for b in blocks for row in dense(b.x).tolist()] == x[mine].tolist()
         assert [label for b in blocks for label in b.y] == y[mine].tolist()
@@ -83,12 +88,16 @@ def test_batches_are_the_stated_rows_of_the_stated_order(
 def test_batches_view_aligned_arrays(store: FullStorage, kind: Any) -> None:
     x, y = table(1000)
     manifest = write_arrays(kind(x), y, store, shards=3)
-    data = ShardedData(store, manifest, rank=1, size=2, batch_size=100)
+    data = ShardedData(store, manifest, rank=1, size=2, batch_size=100, class_weight=(1, 2))
     first, again, other = data.batch(0), data.batch(data.steps_per_epoch), data.batch(1)
     values = [cells(b.x) for b in (first, again, other)]
     assert np.shares_memory(values[0], values[1])
     assert values[0].ctypes.data % 64 == first.y.ctypes.data % 64 == 0
     assert values[0].ctypes.data + values[0].nbytes == values[2].ctypes.data
+    assert first.weights is not None
+    assert first.weights.ctypes.data % 64 == 0
+    assert again.weights is not None
+    assert np.shares_memory(first.weights, again.weights)
     whole = list(data.blocks())
     assert np.shares_memory(values[2], cells(whole[0].x))
     if isinstance(first.x, np.ndarray):
@@ -96,7 +105,9 @@ def test_batches_view_aligned_arrays(store: FullStorage, kind: Any) -> None:
     else:
         assert first.x.indices.dtype == first.x.indptr.dtype == np.int32
         assert first.x.indices.ctypes.data % 64 == 0
-    assert data.bytes >= data.rows * 4 + sum(v.nbytes for v in values[1:])
+    stored = sum(cells(b.x).nbytes for b in whole)
+    extra = 0 if isinstance(first.x, np.ndarray) else stored + 8 * (data.rows + 1)
+    assert data.bytes == data.rows * 8 + stored + extra
 
 
 def test_a_pass_is_cut_into_blocks_that_fit_the_caches(store: FullStorage) -> None:
@@ -132,8 +143,8 @@ def test_what_is_no_manifest_is_refused(store: FullStorage) -> None:
     for bad in (b"", b"{}", b"[1]", b"\xff", good.replace(b'"rows"', b'"lines"'), good.replace(b'"labels"', b'"l"')):
         with pytest.raises(DataError, match="is not the manifest"):
             Manifest.from_json(bad)
-    with pytest.raises(DataError, match="version 2"):
-        Manifest.from_json(good.replace(b'"schema": 1', b'"schema": 2'))
+    with pytest.raises(DataError, match="version 3"):
+        Manifest.from_json(good.replace(b'"schema": 2', b'"schema": 3'))
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
@@ -145,9 +156,11 @@ def test_a_damaged_shard_is_noticed(store: FullStorage, kind: Any, place: int) -
     good[place] ^= 1
     for bad in (bytes(good), bytes(good)[:-64]):
         store.put(key, [bad])
-        ShardedData(store, manifest, rank=0, size=2, batch_size=10)  # its rows are in the other shard
-        with pytest.raises(DataError, match=f"{key} is damaged"):
-            ShardedData(store, manifest, rank=1, size=2, batch_size=10)
+        ShardedData(store, manifest, rank=0, size=2, batch_size=10).wait()  # its rows are in the other shard
+        data = ShardedData(store, manifest, rank=1, size=2, batch_size=10)
+        for step in (0, 1, 0):
+            with pytest.raises(DataError, match=f"{key} is damaged"):
+                data.batch(step)
 
 
 class Replaced(Layer):
@@ -160,20 +173,28 @@ class Replaced(Layer):
 def test_a_shard_that_changes_while_it_is_read_is_noticed(store: FullStorage) -> None:
     manifest = write_arrays(*table(100), store, shards=2)
     with pytest.raises(DataError, match="replaced while it was read"):
-        ShardedData(Replaced(store), manifest, rank=0, size=1, batch_size=10)
+        ShardedData(Replaced(store), manifest, rank=0, size=1, batch_size=10).wait()
 
 
 def test_a_missing_shard_is_the_storages_error(store: FullStorage) -> None:
     manifest = write_arrays(*table(100), store, shards=2)
     store.delete([manifest.train[0].key])
     with pytest.raises(KeyNotFound):
-        ShardedData(store, manifest, rank=0, size=2, batch_size=10)
+        next(ShardedData(store, manifest, rank=0, size=2, batch_size=10).blocks())
+
+
+def test_every_class_needs_a_weight(store: FullStorage) -> None:
+    manifest = write_arrays(*table(100), store, shards=2)
+    with pytest.raises(DataError, match="2 classes have 3 weights"):
+        ShardedData(store, manifest, rank=0, size=1, batch_size=10, class_weight=(1, 2, 3))
 
 
 def test_a_rank_reads_only_the_shards_with_its_rows(store: FullStorage) -> None:
     manifest = write_arrays(*table(100), store, shards=4, validation=0)
     store.delete([shard.key for shard in manifest.train if shard.key != "train-00002.bin"])
-    assert ShardedData(store, manifest, rank=2, size=4, batch_size=10).rows == 25
+    data = ShardedData(store, manifest, rank=2, size=4, batch_size=10)
+    data.wait()
+    assert data.rows == 25
 
 
 def test_sections_start_at_multiples_of_64_bytes(store: FullStorage) -> None:
