@@ -1,9 +1,10 @@
-"""What tables of every format have in common: which columns an option means, and what a column may hold."""
+"""What tables of every format have in common: which columns an option means, and what a cell says."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from lambdaml_core.builtin import TableOptions
 from lambdaml_core.data.formats import MalformedRow, Schema, Table
 from lambdaml_core.errors import DataError, OptionError
 from lambdaml_core.options import nearest
+
+MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"))
+"""What pandas, R and SQL write where there is nothing; in every format, so that a model can be given any."""
 
 _POSITION = re.compile(r"-?\d+")
 _USUAL_LABELS = ("label", "target")
@@ -66,42 +70,140 @@ def kept_columns(names: Sequence[str], options: TableOptions) -> list[str]:
     return [name for i, name in enumerate(names) if i not in dropped]
 
 
-def checked_table(schema: Schema, lines: NDArray[Any], columns: Mapping[str, NDArray[Any]]) -> Table:
-    """The table, once its numbers are known to be finite and its labels to be there.
+def rows_per_block(columns: int) -> int:
+    """How many rows of a table that has no lines make a block: about a million cells."""
+    return max(1, (1 << 20) // max(16, columns))
+
+
+def to_table(
+    schema: Schema,
+    lines: NDArray[np.int64],
+    names: Collection[str],
+    *,
+    numbers: Callable[[str], NDArray[np.float64]],
+    words: Callable[[str], NDArray[Any]],
+) -> Table:
+    """A table, from what makes each column.
+
+    Args:
+        lines: of the rows.
+        names: columns that are there.
+        numbers, words: make the column of a name, or raise MalformedRow.
 
     Raises:
-        MalformedRow: the first line with an infinite number, or without its label.
+        MalformedRow: a column is not there, or the first line that cannot be read or has an infinite number.
     """
+    if absent := [name for name in (*schema.numbers, *schema.words) if name not in names]:
+        raise MalformedRow(f"there is no column {absent[0]!r}", line=0, hint=nearest(absent[0], names))
+    columns = {name: words(name) for name in schema.words}
     problems = []
     for name in schema.numbers:
-        if (bad := np.flatnonzero(np.isinf(columns[name]))).size:
-            problems.append(infinite(name, int(lines[bad[0]])))
-    if schema.label is not None and (bad := np.flatnonzero(is_missing(columns[schema.label]))).size:
-        line = int(lines[bad[0]])
-        problems.append(
-            MalformedRow(f"the label {schema.label!r} is missing", line=line, hint="replace or drop such rows")
-        )
-    raise_first(problems)
+        try:
+            columns[name] = _finite(name, numbers(name), lines)
+        except MalformedRow as e:
+            problems.append(e)
+    if problems:
+        raise min(problems, key=lambda problem: problem.line)
     return Table(lines, columns)
 
 
-def infinite(name: str, line: int) -> MalformedRow:
-    """The error for a number that is infinite, or too large to be told from it."""
-    return MalformedRow(f"column {name!r} has an infinite number", line=line, hint="replace or drop such rows")
+def to_word(cell: Any) -> str | None:
+    """The word of a cell: its text without spaces around it, 3 for 3.0; None where it is missing."""
+    if isinstance(cell, float | np.floating):
+        cell = int(cell) if cell.is_integer() else None if np.isnan(cell) else cell
+    word = str(cell).strip()  # None becomes one of the missing words
+    return None if word in MISSING else word
 
 
-def is_missing(column: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which cells of a column of a :class:`Table` are missing."""
-    if column.dtype.kind == "f":
-        missing: NDArray[np.bool_] = np.isnan(column)
-        return missing
-    return np.fromiter((cell is None for cell in column), np.bool_, len(column))
+def word_column(cells: Iterable[str]) -> NDArray[Any]:
+    """The words of cells of text, as :func:`to_word` makes them; (n,) ``str`` or None."""
+    return np.array(list(map(_Words().__getitem__, cells)), object)
 
 
-def raise_first(problems: Sequence[MalformedRow]) -> None:
-    """Raise the problem of the first line, if there is any."""
-    if problems:
-        raise min(problems, key=lambda problem: problem.line)
+def coded_words(cells: Iterable[Any], codes: NDArray[np.integer]) -> NDArray[Any]:
+    """The words of a column that has a few distinct cells.
+
+    Args:
+        cells: the distinct ones.
+        codes: (n,) which of them each row has; -1 = none.
+    """
+    words = np.array([*map(to_word, cells), None], object)
+    column: NDArray[Any] = words[codes]
+    return column
+
+
+def number_column(name: str, cells: Sequence[str], lines: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The numbers that cells of text say; (n,) with NaN where one is missing.
+
+    Args:
+        name: of the column, for messages.
+        lines: of the cells.
+
+    Raises:
+        MalformedRow: the first cell that is no number.
+    """
+    try:
+        numbers = np.fromiter(map(float, cells), np.float64, len(cells))
+        if not np.isnan(numbers).any() and "_" not in "".join(cells):
+            return numbers
+    except ValueError:
+        pass  # something is missing, or is no number
+    known = _Numbers()
+    numbers, row = np.empty(len(cells)), 0
+    try:
+        for row, cell in enumerate(cells):
+            numbers[row] = known[cell]
+    except ValueError as e:
+        raise _no_number(name, cells[row].strip(), int(lines[row])) from e
+    return numbers
+
+
+def are_numbers(cells: Sequence[str]) -> bool:
+    """Whether cells of text are numbers, or missing."""
+    try:
+        number_column("", cells, np.zeros(len(cells), np.int64))
+    except MalformedRow:
+        return False
+    return True
+
+
+class _Words(dict[str, str | None]):
+    """The word of each cell; a column has few, and looking one up is quicker than making it again."""
+
+    def __missing__(self, cell: str) -> str | None:
+        found = self[cell] = to_word(cell)
+        return found
+
+
+class _Numbers(dict[str, float]):
+    """The number of each cell, NaN where it is missing; ValueError where it is none."""
+
+    def __missing__(self, cell: str) -> float:
+        word = cell.strip()
+        number = self[cell] = math.nan if word in MISSING else _strictly(word)
+        return number
+
+
+def _strictly(word: str) -> float:
+    number = float(word)
+    if math.isnan(number) or "_" in word:  # float() takes -nan and 1_000
+        raise ValueError(word)
+    return number
+
+
+def _no_number(name: str, word: str, line: int) -> MalformedRow:
+    shown = word[:40] + ("..." if len(word) > 40 else "")
+    return MalformedRow(
+        f"column {name!r} has {shown!r}, which is no number", line=line, hint=f"list it in categorical: [{name!r}]"
+    )
+
+
+def _finite(name: str, numbers: NDArray[np.float64], lines: NDArray[np.int64]) -> NDArray[np.float64]:
+    if (bad := np.flatnonzero(np.isinf(numbers))).size:
+        raise MalformedRow(
+            f"column {name!r} has an infinite number", line=int(lines[bad[0]]), hint="replace or drop such rows"
+        )
+    return numbers
 
 
 def _label(names: Sequence[str], options: TableOptions, labelled: bool, where: str) -> str | None:

@@ -1,27 +1,25 @@
 """CSV, plain or gzip, in UTF-8: cells between delimiters, within quotes where they have delimiters or newlines.
 
-Spaces around a cell do not count. A cell is missing if it is empty or one of the words that pandas and R write.
+What a cell holds, and when it is missing, is said in ``columns.py``.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lambdaml_core.builtin import CsvOptions
-from lambdaml_core.data.columns import checked_table, raise_first, schema_of
+from lambdaml_core.data.columns import are_numbers, number_column, schema_of, to_table, word_column
 from lambdaml_core.data.formats import Block, MalformedRow, Schema, Table
 from lambdaml_core.data.text import text_blocks
 from lambdaml_core.errors import DataError, OptionError
 
-MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"))
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -64,7 +62,7 @@ class Csv:
         return schema_of(
             names,
             self.options,
-            lambda name: _are_numbers(cells[names.index(name)]),
+            lambda name: are_numbers(cells[names.index(name)]),
             labelled=labelled,
             where=str(path),
         )
@@ -83,17 +81,13 @@ class Csv:
         """As the contract says."""
         cells = _cells(data)
         by_name = dict(zip(data.names, cells.columns, strict=True))
-        if absent := [name for name in (*schema.numbers, *schema.words) if name not in by_name]:
-            raise MalformedRow(f"there is no column {absent[0]!r}", line=0, hint=f"there are {', '.join(data.names)}")
-        columns: dict[str, NDArray[Any]] = {name: _words(by_name[name]) for name in schema.words}
-        problems = []
-        for name in schema.numbers:
-            try:
-                columns[name] = _numbers(name, by_name[name], cells.lines)
-            except MalformedRow as e:
-                problems.append(e)
-        raise_first(problems)
-        table = checked_table(schema, cells.lines, columns)
+        table = to_table(
+            schema,
+            cells.lines,
+            by_name,
+            numbers=lambda name: number_column(name, by_name[name], cells.lines),
+            words=lambda name: word_column(by_name[name]),
+        )
         if cells.problem is not None:  # comes after all lines that were fine
             raise cells.problem
         return table
@@ -186,63 +180,3 @@ def _decode(data: bytes) -> tuple[str, MalformedRow | None]:
             hint="convert the file, such as by: iconv -f latin1 -t utf-8",
         )
         return data[:start].decode(), problem
-
-
-class _Words(dict[str, str | None]):
-    """The word of each cell; a column has few, and looking one up is quicker than making it again."""
-
-    def __missing__(self, cell: str) -> str | None:
-        word = cell.strip()
-        found = self[cell] = None if word in MISSING else word
-        return found
-
-
-class _Numbers(dict[str, float]):
-    """The number of each cell, NaN where it is missing; ValueError where it is none, or not finite."""
-
-    def __missing__(self, cell: str) -> float:
-        word = cell.strip()
-        if word in MISSING:
-            number = math.nan
-        else:
-            number = float(word)
-            if "_" in word or not math.isfinite(number):  # float() takes 1_000
-                raise ValueError(word)
-        self[cell] = number
-        return number
-
-
-def _words(cells: Sequence[str]) -> NDArray[Any]:
-    return np.array(list(map(_Words().__getitem__, cells)), object)
-
-
-def _numbers(name: str, cells: Sequence[str], lines: NDArray[np.int64]) -> NDArray[np.float64]:
-    try:
-        numbers = np.fromiter(map(float, cells), np.float64, len(cells))
-        if np.isfinite(numbers).all() and "_" not in "".join(cells):
-            return numbers
-    except ValueError:
-        pass  # something is missing, or is no number
-    known = _Numbers()
-    numbers = np.empty(len(cells))
-    try:
-        for row, cell in enumerate(cells):
-            numbers[row] = known[cell]
-    except ValueError as e:
-        raise _no_number(name, cells[row].strip(), int(lines[row])) from e
-    return numbers
-
-
-def _are_numbers(cells: Sequence[str]) -> bool:
-    try:
-        _numbers("", cells, np.zeros(len(cells), np.int64))
-    except MalformedRow:
-        return False
-    return True
-
-
-def _no_number(name: str, word: str, line: int) -> MalformedRow:
-    shown = word[:40] + ("..." if len(word) > 40 else "")
-    return MalformedRow(
-        f"column {name!r} has {shown!r}, which is no number", line=line, hint=f"list it in categorical: [{name!r}]"
-    )
