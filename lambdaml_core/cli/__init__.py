@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "show": ("lambdaml_core.cli.runs", "show", "Show one run."),
     "report": ("lambdaml_core.cli.report", "report", "Draw how a run went, as one HTML page."),
     "compare": ("lambdaml_core.cli.compare", "compare", "Put runs side by side."),
+    "predict": ("lambdaml_core.cli.predict", "predict", "Predict on raw files with a trained model."),
+    "evaluate": ("lambdaml_core.cli.predict", "evaluate", "Show how well a trained model does on raw files."),
     "clean": ("lambdaml_core.cli.runs", "clean", "Remove what runs have left in a store."),
     "bench": ("lambdaml_core.cli.bench", "bench", "Measure how fast a storage carries collectives."),
     "plugins": ("lambdaml_core.cli.plugins", "plugins", "List what is installed, and what is wrong with it."),

@@ -29,7 +29,7 @@ from lambdaml_core.run.modelfile import (
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import open_storage
 
-__all__ = ["DESCRIPTION", "WEIGHTS", "Predictions", "SavedModel", "decode", "encode", "load", "save_files"]
+__all__ = ["DESCRIPTION", "WEIGHTS", "Predictions", "SavedModel", "decide", "decode", "encode", "load", "save_files"]
 
 
 def load(path: str | os.PathLike[str]) -> SavedModel:
@@ -262,9 +262,7 @@ class SavedModel:
         margins = self._built().predict(self.params, batch)
         if not self.labels:
             return margins.astype(np.float64)
-        classes = (margins > 0).astype(np.intp) if margins.ndim == 1 else margins.argmax(axis=1)
-        labels: NDArray[Any] = np.asarray(self.labels)
-        return labels[classes]
+        return decide(np.asarray(self.labels), margins)
 
     def _figures(self, batches: Iterable[Batch]) -> Mapping[str, float]:
         built = self._built()
@@ -327,6 +325,13 @@ class SavedModel:
             return np.array([known[label] for label in np.asarray(y).tolist()], np.float32)
         except (KeyError, TypeError) as e:
             raise DataError(f"the model has no class {e}", hint=f"its classes are {self.labels}") from e
+
+
+def decide(labels: NDArray[Any], margins: NDArray[Any]) -> NDArray[Any]:
+    """(n,) the label of each row by its margins, (n,) or (n, classes)."""
+    classes = (margins > 0).astype(np.intp) if margins.ndim == 1 else margins.argmax(axis=1)
+    chosen: NDArray[Any] = labels[classes]
+    return chosen
 
 
 def _numbers(y: ArrayLike) -> NDArray[np.float32]:
