@@ -12,7 +12,8 @@ from lambdaml_core.cli.output import json_option, print_json
 from lambdaml_core.cli.view import print_record, view
 from lambdaml_core.errors import JobError, UsageError
 from lambdaml_core.run.driver import run_job
-from lambdaml_core.run.job import Job, job_template
+from lambdaml_core.run.job import Job
+from lambdaml_core.run.template import JOB_TEMPLATE
 
 
 @click.command()
@@ -29,7 +30,7 @@ from lambdaml_core.run.job import Job, job_template
 def train(job: Path | None, settings: tuple[str, ...], template: bool, as_json: bool) -> None:
     """Run the job of the TOML file JOB and wait for it."""
     if template:
-        click.echo(job_template(), nl=False)
+        click.echo(JOB_TEMPLATE, nl=False)
         return
     if job is None:
         raise UsageError("a job file is missing", hint="lambdaml train --template > job.toml makes one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +36,9 @@ class TrainedRun:
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """Figures of the validation rows, and ``train_loss``; None where one has no meaning."""
+        """The model's figures of the validation rows, and ``train_loss``; None where one has no meaning."""
         r = self.record
-        return {
-            "loss": r["loss"],
-            "accuracy": r["accuracy"],
-            "auc": r["auc"],
-            "baseline_accuracy": r["baseline_accuracy"],
-            "train_loss": r["train_loss"],
-        }
+        return {**r["metrics"], "train_loss": r["train_loss"]}
 
 
 def train(
@@ -64,6 +58,11 @@ def train(
     aggregators: int | str | None = None,
     store: str | None = None,
     channel: str | None = None,
+    evaluate: int | None = None,
+    class_weight: str | Mapping[Any, float] | None = None,
+    init_from: SavedModel | str | os.PathLike[str] | None = None,
+    stop: Mapping[str, float] | None = None,
+    on_round: Callable[[Event], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> TrainedRun:
     """Train a model and wait for it.
@@ -72,10 +71,16 @@ def train(
     A table is a mapping, such as ``optimizer={"name": "ga_sgd", "learning_rate": 0.5}``, or a name alone.
 
     Args:
-        x: rows, (n, features), a dense array or a ``scipy.sparse`` matrix; or a path of a file; or a path or URL of a
-            partition; or a :class:`Job`, which leaves nothing else to say.
-        y: (n,) labels of any kind, where x is rows.
-        on_event: called with each event of the run, in this thread.
+        x: rows, (n, features), a dense array, a ``scipy.sparse`` matrix or a pandas frame; or a path of a file, of a
+            folder of files or with wildcards; or a path or URL of a partition; or a :class:`Job`, which leaves nothing
+            else to say.
+        y: (n,) labels of any kind, where x is rows; not needed for a frame that has them in the column which
+            ``data={"format": {"name": "frame", "label": COLUMN}}`` names.
+        init_from: a model to go on from: one in memory, such as ``run.model``, or where one was saved.
+        on_round: called in this thread with every round, in order and some time after it was done:
+            ``{"run", "round", "loss", "seconds"}``, rounds from 1, seconds since the first began. An exception of it
+            cancels the run, as one of ``on_event`` does, and is raised.
+        on_event: called in this thread with each event of the run, as :func:`~lambdaml_core.run.driver.run_job` does.
 
     Raises:
         UsageError: something is wrong with the job or the data; the message says what. Nothing was started.
@@ -95,18 +100,33 @@ def train(
         "aggregators": aggregators,
         "store": store,
         "channel": channel,
+        "evaluate": evaluate,
+        "class_weight": class_weight,
+        "init_from": os.fspath(init_from) if isinstance(init_from, str | os.PathLike) else None,
+        "stop": stop,
     }
+    initial = init_from if isinstance(init_from, SavedModel) else None
     job, arrays = _job(x, y, {k: v for k, v in keys.items() if v is not None})
     history: list[Event] = []
 
     def record_event(event: Event) -> None:
         if event["event"] == "epoch":
             history.append(event)
+        if event["event"] == "rounds" and on_round is not None:
+            for done in _each_round(event):
+                on_round(done)
         if on_event is not None:
             on_event(event)
 
-    record = run_job(job, arrays=arrays, on_event=record_event)
+    record = run_job(job, arrays=arrays, initial=initial, on_event=record_event)
     return TrainedRun(decode(model_files(record["store"], record["run"])), record, history)
+
+
+def _each_round(event: Event) -> Iterator[Event]:
+    """What one event says of several rounds, one by one."""
+    rounds = zip(event["loss"], event["seconds"], strict=True)
+    for number, (loss, seconds) in enumerate(rounds, event["first"]):
+        yield {"run": event["run"], "round": number, "loss": loss, "seconds": seconds}
 
 
 def _job(x: Any, y: Any, keys: dict[str, Any]) -> tuple[Job, tuple[Any, Any] | None]:
@@ -116,7 +136,7 @@ def _job(x: Any, y: Any, keys: dict[str, Any]) -> tuple[Job, tuple[Any, Any] | N
             raise JobError(f"a Job is complete: {', '.join(keys) or 'y'} cannot be given beside it", hint=_REPLACE)
         return x, None
     if not isinstance(x, str | os.PathLike):
-        if y is None:
+        if y is None and not hasattr(x, "columns"):  # a frame may have its labels in a column
             raise JobError("labels are missing: train(x, y)", hint="a file or a URL has its labels in it; rows do not")
         return Job.from_mapping(keys), (x, y)
     if y is not None:

@@ -9,36 +9,26 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lambdaml_core.data.shards import Manifest
-from lambdaml_core.errors import (
-    DataError,
-    JobError,
-    KeyNotFound,
-    LambdaMLError,
-    RunCancelled,
-    StorageError,
-    WorkerFailed,
-)
+from lambdaml_core.errors import JobError, KeyNotFound, LambdaMLError, RunCancelled, StorageError, WorkerFailed
 from lambdaml_core.provider.base import WorkerRef
 from lambdaml_core.registry import default_registry
 from lambdaml_core.run.cleanup import remove_channel, remove_run, remove_temporary_data
 from lambdaml_core.run.interrupts import Interrupts
 from lambdaml_core.run.job import Job
+from lambdaml_core.run.modelfile import WEIGHTS
 from lambdaml_core.run.plan import Plan, check_data, default_channel, make_plan
+from lambdaml_core.run.prepare import Arrays, check_initial, load_initial, make_spec, prepare_data
 from lambdaml_core.run.records import RunRecord, read_run
 from lambdaml_core.run.redact import without_secrets
+from lambdaml_core.run.saved import SavedModel
 from lambdaml_core.run.spec import (
     DRIVER,
     END,
+    INITIAL,
     PROGRESS,
     SPEC,
-    Place,
     Spec,
     end_key,
     error_key,
@@ -49,8 +39,6 @@ from lambdaml_core.run.spec import (
     run_store,
     sha256,
 )
-from lambdaml_core.storage.layers import Prefix
-from lambdaml_core.storage.url import StorageURL
 
 Event = Mapping[str, Any]
 """A JSON object with ``event``, ``run`` and ``time_s`` (seconds since 1970)."""
@@ -58,7 +46,6 @@ Event = Mapping[str, Any]
 _POLL_S = 0.05  # how soon a worker's end is noticed
 _FOLLOW_S = 0.5  # how often the progress is read
 _ALIVE_S = 5.0  # how often the driver leaves a sign of life
-_LITTLE_ROWS, _LITTLE_BYTES = 10_000, 1 << 20
 _LOG_BYTES = 64 << 10  # of a worker's log that is kept with a failed run
 _log = logging.getLogger("lambdaml")
 _SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
@@ -67,16 +54,19 @@ _SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
 def run_job(
     job: Job,
     *,
-    arrays: tuple[Any, NDArray[Any]] | None = None,
+    arrays: Arrays | None = None,
+    initial: SavedModel | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> RunRecord:
     """Run a job to its end.
 
     Args:
-        arrays: (x, y) to train on, instead of ``job.data.source``: x (n, features) a dense array or a scipy sparse
-            matrix, y (n,) labels of any kind.
-        on_event: called in this thread with ``partitioning``, ``partitioned``, ``launched``, ``progress``, ``epoch``
-            and ``ended``; ``partitioning`` and ``progress`` come about twice a second.
+        arrays: (x, y) to train on, instead of ``job.data.source``; see
+            :func:`~lambdaml_core.data.arrays.write_arrays`.
+        initial: the model to go on from, instead of ``job.init_from``.
+        on_event: called in this thread with ``partitioning``, ``partitioned``, ``launched``, ``progress``, ``rounds``,
+            ``epoch`` and ``ended``; ``partitioning``, ``progress`` and ``rounds`` come about twice a second. An
+            exception of it cancels the run.
 
     Raises:
         UsageError: the job cannot work; nothing was launched, and nothing is left of it.
@@ -86,13 +76,14 @@ def run_job(
     if (job.data.source is None) == (arrays is None):
         raise JobError(
             "data.source must be given" if arrays is None else "data.source cannot be given beside arrays",
-            hint="a file to partition, or the directory or URL of a partition" if arrays is None else None,
+            hint="files to partition, or the directory or URL of a partition" if arrays is None else None,
         )
+    initial = load_initial(job, initial)
     plan = make_plan(job)
     with Interrupts() as interrupts:
         driver = _Driver(plan, new_run_name(job.name), interrupts, on_event)
         try:
-            driver.execute(driver.prepare(arrays))
+            driver.execute(driver.prepare(arrays, initial))
         finally:
             driver.close()
     return read_run(job.store, driver.run)
@@ -114,9 +105,15 @@ class _Driver:
         self._provider = plan.provider
         self._root = plan.store.open()
         self._store = run_store(self._root, run)
-        self._referring = [job.store, job.channel or "", job.data.source or ""]  # texts that may name secrets
+        self._referring = [
+            job.store,
+            job.channel or "",
+            job.data.source or "",
+            job.init_from or "",
+        ]  # texts that may name secrets
         self._events = 0
         self._round = -1
+        self._objection: BaseException | None = None  # what a listener raised
         self._followed = self._alive = 0.0
 
     def close(self) -> None:
@@ -125,14 +122,20 @@ class _Driver:
 
     # --- before the launch
 
-    def prepare(self, arrays: tuple[Any, NDArray[Any]] | None) -> Spec:
+    def prepare(self, arrays: Arrays | None, initial: SavedModel | None) -> Spec:
         """Partition where that is needed, and write the specification. On any error nothing is left behind."""
-        channel: Place | None = None
+        plan, channel = self._plan, None
         try:
-            data, prefix, manifest = self._partition(arrays)
-            message_bytes = check_data(self._plan.job, manifest)
-            channel = self._plan.channel or default_channel(self._plan, self.run, message_bytes)
-            spec = self._spec(channel, data, prefix, manifest)
+            data = prepare_data(plan, self.run, self._store, arrays, initial, self._partitioning)
+            if data.made:
+                m = data.manifest
+                self._tell("partitioned", rows=m.rows, validation_rows=m.validation_rows, bytes=m.nbytes)
+            message_bytes = check_data(plan, data.manifest)
+            if initial is not None:
+                check_initial(initial, data.manifest)
+                self._store.put(INITIAL, [initial.files()[WEIGHTS]], if_absent=True)
+            channel = plan.channel or default_channel(plan, self.run, message_bytes)
+            spec = make_spec(plan, self.run, channel, data, initial)
             self._interrupts.defer()  # from here on the run exists, and is ended in order
             self._sign_of_life()
             self._store.put(SPEC, [spec.encode()], if_absent=True)
@@ -147,61 +150,10 @@ class _Driver:
             raise
         return spec
 
-    def _partition(self, arrays: tuple[Any, NDArray[Any]] | None) -> tuple[Place, str, Manifest]:
-        """The partition to train on: one that exists, or one made for this run below its prefix in the store."""
-        from lambdaml_core.data.arrays import write_arrays
-        from lambdaml_core.data.partition import format_of, partition
-
-        job, source = self._plan.job, self._plan.job.data.source
-        if source is not None and "://" in source:
-            place = Place.of(source)
-            return place, "", _manifest(place)
-        out = Prefix(self._store, "data")
-        settings: dict[str, Any] = {
-            "shards": job.data.shards or (1 if _is_little(source, arrays) else job.workers),
-            "seed": job.seed,
-            "validation": job.data.validation,
-        }
-        if arrays is not None:
-            manifest = write_arrays(*arrays, out, **settings)
-        else:
-            assert source is not None  # noqa: S101  (run_job has checked)
-            format = job.data.format or format_of(source)
-            if job.data.features is not None and format.values.get("features", 0) is None:
-                format = dataclasses.replace(format, values={**format.values, "features": job.data.features})
-            manifest = partition(source, out, format=format, progress=self._partitioning, **settings)
-        self._tell("partitioned", rows=manifest.rows, validation_rows=manifest.validation_rows, bytes=manifest.nbytes)
-        return self._plan.store, f"runs/{self.run}/data", manifest
-
     def _partitioning(self, done: int, total: int) -> None:
         if time.monotonic() - self._followed >= _FOLLOW_S:
             self._followed = time.monotonic()
             self._tell("partitioning", done=done, total=total)
-
-    def _spec(self, channel: Place, data: Place, prefix: str, manifest: Manifest) -> Spec:
-        job = self._plan.job
-        epoch = -(-manifest.rows // job.batch_size)
-        limits = [job.rounds, job.epochs and job.epochs * epoch]
-        return Spec(
-            run=self.run,
-            generation=0,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            seed=job.seed,
-            workers=job.workers,
-            batch_size=job.batch_size,
-            rounds=min(limit for limit in limits if limit is not None),
-            aggregators=job.aggregators,
-            store=self._plan.store,
-            channel=channel,
-            model=job.model,
-            optimizer=job.optimizer,
-            pattern=default_registry().resolve("communicator", "aggregate"),
-            data=data,
-            data_prefix=prefix,
-            data_checksum=manifest.checksum,
-            usd=self._plan.usd,
-            job=job.to_mapping(),
-        )
 
     # --- from the launch to the end
 
@@ -210,6 +162,7 @@ class _Driver:
         began = time.monotonic()
         end: dict[str, Any] = {"status": "failed", "stop_reason": None}
         deployment: Mapping[str, Any] = {}
+        referring = self._referring
         try:
             self._interrupts.check()
             deployment = self._provider.deploy(self._plan.provider_plan)
@@ -221,10 +174,14 @@ class _Driver:
             end |= {"status": "cancelled", "stop_reason": "interrupted"}
             raise RunCancelled(f"the run {self.run} was cancelled", hint="no worker of it is left") from e
         except LambdaMLError as e:
-            end["stop_reason"] = without_secrets(e.message, self._referring)
+            end["stop_reason"] = without_secrets(e.message, referring)
             raise
         except BaseException as e:
-            end["stop_reason"] = without_secrets(f"the driver failed: {type(e).__name__}: {e}", self._referring)
+            said = f"{type(e).__name__}: {e}"
+            if e is self._objection:
+                end |= {"status": "cancelled", "stop_reason": without_secrets(f"a callback raised {said}", referring)}
+            else:
+                end["stop_reason"] = without_secrets(f"the driver failed: {said}", referring)
             raise
         finally:
             self._finish(spec, deployment, end, began)
@@ -295,7 +252,7 @@ class _Driver:
             return
         self._followed = now
         progress = self._read(PROGRESS)
-        if progress is None or progress["round"] == self._round:
+        if progress is None or (progress["round"], progress["events"]) == (self._round, self._events):
             return
         self._round = progress["round"]
         for number in range(self._events, progress.pop("events")):
@@ -344,24 +301,8 @@ class _Driver:
     def _emit(self, event: Event) -> None:
         default_registry().run_event(event)
         if self._on_event is not None:
-            self._on_event(event)
-
-
-def _is_little(source: str | None, arrays: tuple[Any, Any] | None) -> bool:
-    """Whether all rows go into one shard: quicker, and fewer rows than workers are then told as what they are."""
-    if arrays is not None:
-        return np.size(arrays[1]) < _LITTLE_ROWS
-    try:
-        return Path(source or "").stat().st_size < _LITTLE_BYTES
-    except OSError:
-        return True  # the reader says what is wrong with it
-
-
-def _manifest(place: Place) -> Manifest:
-    store = place.open()
-    try:
-        return Manifest.load(store)
-    except DataError as e:
-        raise DataError(f"{StorageURL.parse(place.url)}: {e.message}", hint=e.hint) from e
-    finally:
-        store.close()
+            try:
+                self._on_event(event)
+            except BaseException as e:
+                self._objection = e
+                raise

@@ -14,10 +14,11 @@ from typing import Any
 from lambdaml_core.errors import JobError
 from lambdaml_core.options import join_path, nearest, option, parse
 from lambdaml_core.registry import default_registry
+from lambdaml_core.run.spec import Stop
 from lambdaml_core.specs import Kind, Reference
 from lambdaml_core.storage.url import StorageURL
 
-__all__ = ["DataSource", "Job", "default_store", "job_template", "storage_url"]
+__all__ = ["DataSource", "Job", "default_store", "storage_url"]
 
 _AGGREGATOR_WORDS = {
     "allreduce": "1",
@@ -37,15 +38,15 @@ class DataSource:
     """The table ``[data]`` of a job.
 
     Attributes:
-        source: an absolute path of a file to partition, the storage URL of a partition that exists, or None where
-            arrays are given from Python.
-        format: how the file is read; None = by the ending of its name.
+        source: an absolute path to partition, of a file, a folder of data files or a pattern such as ``part-*.csv``;
+            or the storage URL of a partition that exists; or None where arrays are given from Python.
+        format: how files, or the columns of a frame, are read; None = by the ending of their names.
         shards: files that a partition made for this run is cut into; None = one per worker, or one if there is little.
         validation: share of the rows kept for validation, of a partition made for this run.
         features: columns the data must have; None = whatever it has.
     """
 
-    source: str | None = option(None, help="file to partition, or directory or URL of a partition that exists")
+    source: str | None = option(None, help="file, folder or pattern of files to partition, or a partition that exists")
     format: Reference | None = None
     shards: int | None = option(
         None,
@@ -65,7 +66,16 @@ class _Settings:
     workers: int = option(4, help="number of workers", minimum=1, maximum=10_000)
     batch_size: int = option(1000, help="rows of a mini-batch, over all workers together", unit="rows", minimum=1)
     epochs: int | None = option(None, help="passes over the data; default: 10 if rounds is not given", minimum=1)
-    rounds: int | None = option(None, help="mini-batches; whichever of epochs and rounds ends first counts", minimum=1)
+    rounds: int | None = option(
+        None, help="rounds of the optimizer; whichever of epochs and rounds ends first counts", minimum=1
+    )
+    evaluate: int | None = option(
+        None, help="rounds between looks at the validation rows; default: an epoch, at most 200 looks", minimum=1
+    )
+    class_weight: str | dict[str, float] | None = option(  # noqa: RUF009  (it makes a field)
+        None, help='what a row of each class counts, by label; "balanced" = as much as those of any other class'
+    )
+    init_from: str | None = option(None, help="directory or URL of a saved model to go on from")
     aggregators: int = option(1, help='ranks that fold: 1 = AllReduce by a leader, "all" = ScatterReduce', minimum=1)
     store: str = option("", help="URL of the durable place for runs; default: LAMBDAML_STORE, else the data home")
     channel: str | None = option(None, help="URL where collectives exchange; default: chosen by provider")
@@ -76,10 +86,11 @@ class Job(_Settings):
     """A job that has been checked: names are resolved, options typed, paths absolute, words of the paper replaced.
 
     ``epochs`` and ``rounds`` are never both None, ``store`` is a URL, and ``aggregators`` is a number up to
-    ``workers``. No URL holds a literal secret.
+    ``workers``. ``init_from`` is a URL. No URL holds a literal secret.
     """
 
     data: DataSource = DataSource()
+    stop: Stop
     model: Reference
     optimizer: Reference
     provider: Reference
@@ -98,7 +109,7 @@ class Job(_Settings):
             URLError: the store or the channel is no storage URL.
         """
         base = base or Path.cwd()
-        tables = {k: values.get(k) for k in ("data", "model", "optimizer", "provider")}
+        tables = {k: values.get(k) for k in ("data", "stop", "model", "optimizer", "provider")}
         top = {k: v for k, v in values.items() if k not in tables and v is not None}
         known = {f.name for f in dataclasses.fields(cls)}
         for key in values:
@@ -113,9 +124,12 @@ class Job(_Settings):
         settings["store"] = storage_url(settings["store"] or default_store(), "store", base)
         if settings["channel"] is not None:
             settings["channel"] = storage_url(settings["channel"], "channel", base)
+        if settings["init_from"] is not None:
+            settings["init_from"] = storage_url(settings["init_from"], "init_from", base)
         return cls(
             **settings,
             data=_data(tables["data"], base),
+            stop=_stop(tables["stop"]),
             model=_choice("model", tables["model"], "logistic_regression"),
             optimizer=_choice("optimizer", tables["optimizer"], "ga_sgd"),
             provider=_choice("provider", tables["provider"], "local"),
@@ -151,7 +165,7 @@ class Job(_Settings):
             values[name] = _flat(getattr(self, name))
         data = {f.name: getattr(self.data, f.name) for f in dataclasses.fields(DataSource)}
         values["data"] = data | {"format": self.data.format and _flat(self.data.format)}
-        return values
+        return values | {"stop": dataclasses.asdict(self.stop)}
 
 
 def default_store() -> str:
@@ -196,6 +210,11 @@ def _aggregators(value: Any, workers: Any) -> Any:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
+    weights = settings["class_weight"]
+    if isinstance(weights, str) and weights != "balanced":
+        raise JobError(f"class_weight cannot be {weights!r}", hint='"balanced", or a table such as { spam = 2.0 }')
+    if isinstance(weights, dict) and min(weights.values(), default=1.0) < 0:
+        raise JobError("class_weight has a weight below 0", hint="a row of weight 0 does not count at all")
     if settings["name"] is not None and not _NAME.fullmatch(settings["name"]):
         raise JobError(f"name cannot be {settings['name']!r}", hint="up to 40 letters, digits, - and _")
     if settings["aggregators"] > settings["workers"]:
@@ -226,6 +245,12 @@ def _choice(kind: Kind, value: Any, default: str | None = None, *, where: str = 
     return default_registry().resolve(kind, name, table, where=where)
 
 
+def _stop(value: Any) -> Stop:
+    if value is not None and not isinstance(value, Mapping):
+        raise JobError(f"stop must be a table, not {value!r}", hint="such as stop = { loss = 0.3 }")
+    return parse(Stop, value or {}, where="stop")
+
+
 def _data(value: Any, base: Path) -> DataSource:
     table = _table("data", value, "source")
     form = table.pop("format", None)
@@ -236,20 +261,27 @@ def _data(value: Any, base: Path) -> DataSource:
     if table.get("source") is not None:
         table["source"] = _source(os.fspath(table["source"]), base)
     source = parse(DataSource, table, where="data")
-    return source if form is None else dataclasses.replace(source, format=_format(form))
+    return source if form is None else dataclasses.replace(source, format=_format(form, source.source))
 
 
-def _format(value: Any) -> Reference:
+def _format(value: Any, source: str | None) -> Reference:
+    """The format with its options; without a name, the one that the names of the source's files end like."""
+    from lambdaml_core.data.partition import format_of  # with numpy, which a listing of runs does without
+
     table = _table("data.format", value, "name")
+    if source is not None and "name" not in table:
+        return format_of(source, table)
     return _choice("data_format", _FORMAT_WORDS.get(table.get("name", ""), {}) | table, where="data.format")
 
 
 def _source(text: str, base: Path) -> str:
-    """An absolute path, or the URL of a partition: a directory is one on this machine."""
+    """An absolute path, or the URL of a partition, as which a directory with a manifest is taken."""
     if "://" in text:
         return storage_url(text, "data.source")
+    from lambdaml_core.data.shards import MANIFEST_KEY  # as above
+
     path = os.path.normpath(base / Path(text).expanduser())
-    return storage_url(path, "data.source") if Path(path).is_dir() else path
+    return storage_url(path, "data.source") if (Path(path) / MANIFEST_KEY).is_file() else path
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,7 +296,7 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def _absolute(key: str, value: Any) -> Any:
     """Paths among the overrides, which start from the current directory and not from the file's."""
-    if key in ("store", "channel") and isinstance(value, str):
+    if key in ("store", "channel", "init_from") and isinstance(value, str):
         return storage_url(value, key)
     if key == "data" and value is not None:
         table = _table("data", value, "source")
@@ -274,45 +306,3 @@ def _absolute(key: str, value: Any) -> Any:
 
 def _flat(ref: Reference) -> dict[str, Any]:
     return {"name": ref.name, **ref.values}
-
-
-def job_template() -> str:
-    """A job file with every key, its default and its meaning."""
-    return _TEMPLATE
-
-
-_TEMPLATE = """\
-# A training job: lambdaml train job.toml
-# Relative paths start from the directory of this file. A key that is left out has the value shown.
-
-# name = "income"           # a word for listings
-seed = 0                    # all randomness comes from it
-workers = 4
-batch_size = 1000           # rows of a mini-batch, over all workers together
-epochs = 10                 # passes over the data
-# rounds = 900              # or mini-batches; whichever of the two ends first counts
-aggregators = 1             # ranks that fold: 1 = AllReduce by a leader, "all" = ScatterReduce, or a number between
-# store = "file:///data/lambdaml"             # durable: runs, data, models; a path is short for file://
-# channel = "redis://:{env:REDIS_PASSWORD}@cache:6379"   # hot: what workers exchange; secrets as {env:NAME} only
-
-[data]
-source = "train.libsvm"     # a file to partition, or directory or URL of a partition that exists
-# format = "libsvm"         # by the ending of the file's name; options: format = { name = "libsvm", layout = "sparse" }
-# shards = 4                # files of the partition; one per worker, or one if there is little
-validation = 0.2            # share of the rows kept for validation
-# features = 28             # columns the data must have; whatever it has
-
-[model]                     # lambdaml plugins show logistic_regression
-name = "logistic_regression"
-bias = true
-
-[optimizer]                 # lambdaml plugins show ga_sgd
-name = "ga_sgd"
-learning_rate = 0.1
-schedule = "constant"       # or "inverse_sqrt"
-momentum = 0.0
-l2 = 0.0
-
-[provider]
-name = "local"              # a fresh process per worker; "inline" runs threads
-"""

@@ -9,16 +9,18 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.shards import Manifest
 from lambdaml_core.errors import DataError, JobError, NotSupported, StorageFull
 from lambdaml_core.provider.base import Provider
+from lambdaml_core.registry import default_registry
 from lambdaml_core.run.cleanup import scratch_name
 from lambdaml_core.run.job import Job
 from lambdaml_core.run.spec import ENTRY, Place
 from lambdaml_core.run.training import keyed_generator
+from lambdaml_core.specs import ModelSpec, Target
 from lambdaml_core.storage import StorageURL
 from lambdaml_core.storage.base import Storage, StorageCaps, SupportsList
 
@@ -39,6 +41,7 @@ class Plan:
         provider_plan: what the provider would make.
         channel: None = to be chosen once the size of a message is known.
         usd: dollars per request of store and channel, by class.
+        target: what the model learns to tell.
     """
 
     job: Job
@@ -48,6 +51,7 @@ class Plan:
     store: Place
     channel: Place | None
     usd: dict[str, dict[str, float]]
+    target: Target
 
 
 def make_plan(job: Job) -> Plan:
@@ -67,7 +71,8 @@ def make_plan(job: Job) -> Plan:
     elif scope == "network":
         channel, channel_caps = _check_channel(job.store, job, scope)
     usd = {"store": dict(store_caps.usd), "channel": dict(channel_caps.usd) if channel_caps else {}}
-    return Plan(job, provider, provider_plan, scope, store, channel, usd)
+    target = cast(ModelSpec, default_registry().find("model", job.model.name)).target
+    return Plan(job, provider, provider_plan, scope, store, channel, usd, target)
 
 
 def _check_store(job: Job, scope: str) -> tuple[Place, StorageCaps]:
@@ -116,13 +121,20 @@ def _look_at(url: str) -> tuple[Place, Storage]:
 # --- once the data are known --------------------------------------------------------------------------------
 
 
-def check_data(job: Job, manifest: Manifest) -> int:
+def check_data(plan: Plan, manifest: Manifest) -> int:
     """Check the job against the partition it is to use. Returns the bytes of one message.
 
     Raises:
         DataError: fewer rows than workers, or other features than the job says.
         JobError: model and data do not go together.
     """
+    job = plan.job
+    if (plan.target == "class") != bool(manifest.classes):
+        has, learns = ("numbers to learn", "classes") if plan.target == "class" else ("classes", "numbers")
+        raise JobError(
+            f"the partition has {has}, and {job.model.name} learns {learns}",
+            hint=f"choose another model, or partition the source again with target {plan.target}",
+        )
     if manifest.rows < job.workers:
         raise DataError(
             f"{manifest.rows} rows to train on are fewer than {job.workers} workers",
@@ -137,7 +149,7 @@ def check_data(job: Job, manifest: Manifest) -> int:
     try:
         params = model.init(_Shape(manifest), keyed_generator(job.seed, 0, 0, "init"))
     except _NoRowsHere:  # a model that starts from rows: a guess that is right for linear ones
-        return 4 * (manifest.features + 1) * manifest.classes
+        return 4 * (manifest.features + 1) * max(1, manifest.classes)
     return int(params.nbytes)
 
 

@@ -56,9 +56,11 @@ class RunRecord(TypedDict):
 
     ``status`` is ``running``, ``stalled`` (nothing heard for a minute), ``succeeded``, ``failed`` or ``cancelled``.
     ``loss``, ``accuracy``, ``auc`` and ``baseline_accuracy`` (of the commonest class) are of the validation rows;
-    ``train_loss`` is the mean loss of all training rows without penalty. ``bytes`` and ``requests`` are those of the
+    ``metrics`` has all figures of them that the model has. ``train_loss`` is the mean loss of all training rows without
+    penalty. ``bytes`` and ``requests`` are those of the
     channel, all workers together.
-    ``exact``: all workers had one fingerprint (library versions, processor features, threads).
+    ``exact``: all workers had one fingerprint (library versions, processor features, threads), and it was not the clock
+    that ended the run.
     """
 
     schema: int
@@ -78,6 +80,7 @@ class RunRecord(TypedDict):
     accuracy: float | None
     auc: float | None
     baseline_accuracy: float | None
+    metrics: dict[str, float | None]
     train_loss: float | None
     seconds: Seconds
     bytes: Traffic
@@ -182,7 +185,7 @@ def _record(store: FullStorage, url: str, run: str) -> RunRecord:
     errors = [found[error_key(rank)] for rank in ranks if error_key(rank) in found]
     status = _status(found, errors)
     stop_reason = result.get("stop_reason") or end.get("stop_reason") or (errors[0]["message"] if errors else None)
-    figures = result.get("figures", progress)
+    figures = result.get("figures", progress.get("figures", {}))
     files = result.get("files", {})
     return RunRecord(
         schema=1,
@@ -202,6 +205,7 @@ def _record(store: FullStorage, url: str, run: str) -> RunRecord:
         accuracy=figures.get("accuracy"),
         auc=figures.get("auc"),
         baseline_accuracy=figures.get("baseline_accuracy"),
+        metrics=figures,
         train_loss=result.get("train_loss"),
         seconds=_seconds(end.get("seconds", 0.0), ends),
         bytes=Traffic(sent=_sum(ends, "sent"), received=_sum(ends, "received")),
@@ -211,7 +215,7 @@ def _record(store: FullStorage, url: str, run: str) -> RunRecord:
         cost_usd=_cost(spec, ends),
         model_path=_model_path(url, run) if files else None,
         model_sha256=files.get("model.safetensors"),
-        exact=len({json.dumps(e["fingerprint"], sort_keys=True) for e in ends}) <= 1,
+        exact=len({json.dumps(e["fingerprint"], sort_keys=True) for e in ends}) <= 1 and stop_reason != "seconds",
         created=spec.created,
     )
 

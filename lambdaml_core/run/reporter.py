@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lambdaml_core.errors import StorageError
@@ -17,24 +17,30 @@ from lambdaml_core.run.training import Progress
 from lambdaml_core.storage import FullStorage
 
 PERIOD_S = 0.5
+_SHOWN = ("loss", "accuracy", "auc")
+"""Figures that events and progress always have, None where there is no such figure."""
 
 
 class Reporter:
     """Writes from a thread of its own, so that no round waits for the store; use as a context manager.
 
     ``progress.json`` is overwritten about twice a second while there is news; ``events/<number>.json`` are created
-    once each. The progress has the number of events there are, so that whoever follows lists nothing. What could not
-    be written is tried again, the last time on leaving, where it is an error.
+    once each: ``rounds`` with what has happened since the last one, and ``epoch`` for every look at the validation
+    rows. The progress has the number of events there are, so that whoever follows lists nothing. What could not be
+    written is tried again, the last time on leaving, where it is an error.
+
+    Args:
+        rounds_per_epoch: what epochs are counted by; no whole number where a round is several mini-batches.
     """
 
-    def __init__(self, store: FullStorage, *, run: str, rounds: int, steps_per_epoch: int, clock: Clock) -> None:
+    def __init__(self, store: FullStorage, *, run: str, rounds: int, rounds_per_epoch: float, clock: Clock) -> None:
         self._store, self._clock = store, clock
-        self._run, self._rounds, self._steps = run, rounds, steps_per_epoch
+        self._run, self._rounds, self._rounds_per_epoch = run, rounds, rounds_per_epoch
+        self._news: deque[Progress] = deque()
+        self._events: deque[dict[str, Any]] = deque()  # to be written
         self._latest: Progress | None = None
-        self._figures: dict[str, float | None] = {}
-        self._events: deque[dict[str, Any]] = deque()
+        self._figures: Mapping[str, float] = {}
         self._written = 0
-        self._began = time.monotonic()
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._write_regularly, name="reporter", daemon=True)
 
@@ -50,52 +56,74 @@ class Reporter:
 
     def round(self, progress: Progress) -> None:
         """A round is done."""
-        if progress.figures is not None:
-            epoch = progress.round / self._steps
-            figures = {"loss": None, "accuracy": None, "auc": None} | finite(progress.figures)
-            self._events.append(
-                {
-                    "event": "epoch",
-                    "run": self._run,
-                    "time_s": time.time(),
-                    "epoch": int(epoch) if epoch.is_integer() else epoch,
-                    "round": progress.round,
-                    "batch_loss": number(progress.loss),
-                    **figures,
-                }
-            )
-            self._figures = figures
-        self._latest = progress
+        self._news.append(progress)
 
     def _write_regularly(self) -> None:
-        shown = None
         while not self._leave.wait(PERIOD_S):
-            if self._latest is not shown:
-                shown = self._latest
-                with contextlib.suppress(StorageError):  # tried again at the next turn
-                    self._write()
+            with contextlib.suppress(StorageError):  # tried again at the next turn
+                self._write()
 
     def _write(self) -> None:
-        latest = self._latest
-        if latest is None:
+        news = [self._news.popleft() for _ in range(len(self._news))]
+        if news:
+            self._take(news)
+        elif not self._events:
             return
         while self._events:
             put_json(self._store, event_key(self._written), self._events[0], if_absent=True)
             self._events.popleft()
             self._written += 1
-        elapsed = time.monotonic() - self._began
-        value = {
+        put_json(self._store, PROGRESS, self._progress())
+
+    def _take(self, news: Sequence[Progress]) -> None:
+        """Make events of these rounds."""
+        rounds = {
+            "first": news[0].round,
+            "loss": [number(p.loss) for p in news],
+            "seconds": [round(p.seconds, 6) for p in news],
+        }
+        self._events.append(self._event("rounds", rounds))
+        for p in news:
+            if p.figures is not None:
+                self._figures = p.figures
+                epoch = p.round / self._rounds_per_epoch
+                self._events.append(
+                    self._event(
+                        "epoch",
+                        {
+                            "epoch": int(epoch) if epoch.is_integer() else epoch,
+                            "round": p.round,
+                            "seconds": p.seconds,
+                            "batch_loss": number(p.loss),
+                            **shown(p.figures),
+                        },
+                    )
+                )
+        self._latest = news[-1]
+
+    def _event(self, event: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {"event": event, "run": self._run, "time_s": time.time(), **values}
+
+    def _progress(self) -> dict[str, Any]:
+        assert self._latest is not None  # noqa: S101  (there has been news)
+        round, seconds = self._latest.round, self._latest.seconds
+        return {
             "time_s": time.time(),
-            "round": latest.round,
-            "epochs": latest.round / self._steps,
+            "round": round,
+            "epochs": round / self._rounds_per_epoch,
             "rounds": self._rounds,
-            "rounds_per_s": latest.round / elapsed if elapsed > 0 else None,
-            "train_loss": number(latest.loss),
+            "rounds_per_s": round / seconds if seconds > 0 else None,
+            "train_loss": number(self._latest.loss),
             "seconds": self._clock.report(),
             "events": self._written,
-            **self._figures,
+            **shown(self._figures),
         }
-        put_json(self._store, PROGRESS, value)
+
+
+def shown(figures: Mapping[str, float]) -> dict[str, Any]:
+    """The figures that are always there, by name, and all of them under ``figures``."""
+    said = finite(figures)
+    return {**{name: said.get(name) for name in _SHOWN}, "figures": said}
 
 
 def number(value: float) -> float | None:

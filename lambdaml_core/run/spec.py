@@ -8,18 +8,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lambdaml_core.errors import RunError
+from lambdaml_core.errors import OptionError, RunError
+from lambdaml_core.options import option
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import FullStorage, open_storage, storage_reference
 from lambdaml_core.storage.layers import Prefix
 
-SCHEMA = 1
+SCHEMA = 2
 ENTRY = "lambdaml_core.run.worker:run_worker"
 """What a provider is told to run."""
+PATIENCE = 3
+"""Looks without improvement that end a run where the job names no other number."""
 
-# The keys of a run, below its prefix. The driver writes spec, signs of life and end; rank 0 writes progress, events,
-# model/... and, last of all, the result; every worker attempts/<generation>/<rank>/<n>, ends/<rank>, errors/<rank>.
+# The keys of a run, below its prefix. The driver writes initial parameters, spec, signs of life and end; rank 0 writes
+# progress, events, model/... and, last of all, the result; every worker attempts/<generation>/<rank>/<n>, ends/<rank>,
+# errors/<rank>.
 SPEC = "spec.json"
+INITIAL = "initial.safetensors"
 PROGRESS = "progress.json"
 RESULT = "result.json"
 END = "end.json"
@@ -63,6 +68,23 @@ class Place:
         return open_storage(self.url, self.reference)
 
 
+@dataclass(frozen=True)
+class Stop:
+    """The table ``[stop]`` of a job. The loss is that of the validation rows; where there are none, the mean over the
+    rounds since the last look of the training loss, each round counting the same."""
+
+    loss: float | None = option(None, help="end once the loss is at most this")
+    improvement: float | None = option(
+        None, help="end once the loss has not fallen by more than this share of its best for patience looks", minimum=0
+    )
+    patience: int | None = option(None, help=f"looks in a row without that improvement; default {PATIENCE}", minimum=1)
+    seconds: float | None = option(None, help="end after so long, counted from the first round", unit="s", above=0)
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and self.improvement is None:
+            raise OptionError("stop.patience needs stop.improvement", hint="such as improvement = 0.001")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """All that a worker needs to know, with every plugin resolved.
@@ -70,7 +92,12 @@ class Spec:
     Attributes:
         generation: rises by one whenever the run is resumed; part of every key of the channel.
         created: UTC, ISO 8601.
-        rounds: mini-batches to do, ``epochs`` and ``rounds`` of the job taken together.
+        rounds: rounds of the optimizer to do, ``epochs`` and ``rounds`` of the job taken together.
+        steps_per_round: mini-batches that each goes through.
+        evaluate: rounds from one look at the validation rows to the next.
+        stop: what may end the run before.
+        class_weight: for each class number, what a row of it counts; None = 1 for every row.
+        initial: SHA-256 of the parameters to start from, which are in the store; None = the model's own.
         pattern: how one chunk of a collective moves.
         data, data_prefix: where the partition is; an empty prefix is the top of that storage.
         data_checksum: of its manifest, and so of all its rows.
@@ -85,6 +112,11 @@ class Spec:
     workers: int
     batch_size: int
     rounds: int
+    steps_per_round: int
+    evaluate: int
+    stop: Stop
+    class_weight: tuple[float, ...] | None
+    initial: str | None
     aggregators: int
     store: Place
     channel: Place
@@ -115,6 +147,8 @@ class Spec:
             values[name] = Place(values[name]["url"], Reference(**values[name]["reference"]))
         for name in ("model", "optimizer", "pattern"):
             values[name] = Reference(**values[name])
+        values["stop"] = Stop(**values["stop"])
+        values["class_weight"] = values["class_weight"] and tuple(values["class_weight"])
         return cls(**values)
 
 

@@ -1,4 +1,4 @@
-"""Where a worker's time goes: load, compute, communicate and wait."""
+"""Where a worker's time goes: start, load, compute, communicate and wait."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Protocol
 
 from lambdaml_core.comm.base import Arrays, Communicator, Fill, Op
 
+_MOST_SLICES = 400  # of a timeline
+
 
 class _Engine(Communicator, Protocol):
     @property
@@ -18,11 +20,23 @@ class _Engine(Communicator, Protocol):
 
 
 class Clock:
-    """Seconds by purpose. Time belongs to ``compute`` unless something says that it does not."""
+    """Seconds by purpose. Time is ``start`` before :meth:`ready` and ``compute`` after it, unless something says that
+    it is another's.
 
-    def __init__(self) -> None:
+    Args:
+        began: when the process was started, by ``time.perf_counter``.
+
+    Attributes:
+        began_s: the same in seconds since 1970.
+    """
+
+    def __init__(self, began: float) -> None:
         self.seconds = {"load": 0.0, "communicate": 0.0, "wait": 0.0}
-        self._ready: float | None = None
+        self.began_s = time.time() - (time.perf_counter() - began)
+        self._began = began
+        self._start: float | None = None
+        self._cuts: list[tuple[float, Mapping[str, float]]] = []
+        self._rounds, self._stride = 0, 1
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
@@ -33,16 +47,44 @@ class Clock:
         finally:
             self.seconds["load"] += time.perf_counter() - begin
 
-    def ready(self, started_s: float) -> None:
-        """The worker is about to begin; ``started_s`` ago its process began."""
-        self._ready = time.perf_counter()
-        self.seconds["start"] = max(0.0, started_s - self.seconds["load"])
+    def ready(self) -> None:
+        """The first round is about to begin."""
+        self._start = max(0.0, time.perf_counter() - self._began - self.seconds["load"])
+        self._cut()
+
+    def round(self) -> None:
+        """A round is done. Slices of the timeline end at rounds; where there are too many, pairs become one."""
+        self._rounds += 1
+        if self._rounds % self._stride == 0:
+            self._cut()
+            if len(self._cuts) == _MOST_SLICES - 1:
+                del self._cuts[1::2]  # a cut is a total, so leaving one out merges two slices
+                self._stride *= 2
 
     def report(self) -> dict[str, float]:
-        """All seconds up to now; ``compute`` is what is left of the time since :meth:`ready`."""
-        since = 0.0 if self._ready is None else time.perf_counter() - self._ready
-        compute = since - self.seconds["communicate"] - self.seconds["wait"]
-        return {"start": 0.0, **self.seconds, "compute": max(0.0, compute)}
+        """All seconds up to now; they add up to the age of the process."""
+        return self._report(time.perf_counter() - self._began)
+
+    def timeline(self) -> dict[str, list[float]]:
+        """Seconds by purpose in each slice of the time up to now, at most 400; ``until`` is where a slice ends, in
+        seconds since the process was started."""
+        until = time.perf_counter() - self._began
+        cuts = [*self._cuts, (until, self._report(until))]
+        before = [dict.fromkeys(cuts[0][1], 0.0), *(totals for _, totals in cuts)]
+        slices = {
+            name: [round(totals[name] - last[name], 6) for last, (_, totals) in zip(before, cuts, strict=False)]
+            for name in cuts[0][1]
+        }
+        return {"until": [round(until, 6) for until, _ in cuts], **slices}
+
+    def _cut(self) -> None:
+        until = time.perf_counter() - self._began
+        self._cuts.append((until, self._report(until)))
+
+    def _report(self, elapsed: float) -> dict[str, float]:
+        rest = max(0.0, elapsed - sum(self.seconds.values()))
+        start = rest if self._start is None else self._start
+        return {"start": start, **self.seconds, "compute": rest - start}
 
 
 class TimedCommunicator:

@@ -13,17 +13,20 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
 from lambdaml_core.comm.engine import Engine
-from lambdaml_core.data.shards import Manifest, ShardedData
+from lambdaml_core.data.shards import Manifest, ShardedData, Split
 from lambdaml_core.errors import LambdaMLError, RunCancelled, RunError
 from lambdaml_core.provider.base import WorkerRef
 from lambdaml_core.run.fingerprint import fingerprint
 from lambdaml_core.run.redact import without_secrets
 from lambdaml_core.run.reporter import Reporter, finite, number
 from lambdaml_core.run.spec import (
+    INITIAL,
     RESULT,
     SPEC,
     Place,
@@ -55,12 +58,8 @@ def run_worker(
     Returns:
         The exit code: 0 for a good end, and for a duplicate that found its work taken; 1 for an error.
     """
-    begin = time.perf_counter()
     age = process_age_s() if stop is None else None  # a thread is as old as this call
-
-    def started_s() -> float:
-        return (age or 0.0) + time.perf_counter() - begin
-
+    clock = Clock(time.perf_counter() - (age or 0.0))
     counts = Counts()
     store: FullStorage | None = None
     texts = [json.dumps(ref)]  # what may refer to secrets
@@ -70,7 +69,7 @@ def run_worker(
         texts.append(data.decode())
         spec = Spec.decode(data)
         if _claim(store, spec, ref):
-            _work(spec, ref, store, counts, stop, started_s)
+            _work(spec, ref, store, counts, clock, stop)
     except RunCancelled:
         return 1
     except Exception as e:  # noqa: BLE001  (the last stop of a worker: whatever it was becomes a record)
@@ -102,24 +101,35 @@ def _claim(store: FullStorage, spec: Spec, ref: WorkerRef) -> bool:
 
 
 def _work(
-    spec: Spec,
-    ref: WorkerRef,
-    store: FullStorage,
-    counts: Counts,
-    stop: threading.Event | None,
-    started_s: Callable[[], float],
+    spec: Spec, ref: WorkerRef, store: FullStorage, counts: Counts, clock: Clock, stop: threading.Event | None
 ) -> None:
-    clock = Clock()
-    with clock.loading():
-        manifest, data, validation = _load(spec, ref.rank, counts)
-        data.batch(0)  # imports what batches are made of
+    initial = _initial(store, spec)
     moved = Counts()
-    with contextlib.closing(Count(run_channel(spec.channel.open(), spec.run), moved)) as channel:
-        outcome = _train(spec, ref.rank, channel, data, validation, store, clock, stop, started_s)
+    with contextlib.ExitStack() as stack:
+        manifest, data, validation = stack.enter_context(_rows(spec, ref.rank, counts, clock))
+        data.batch(0)  # imports what batches are made of
+        channel = stack.enter_context(contextlib.closing(Count(run_channel(spec.channel.open(), spec.run), moved)))
+        outcome = _train(spec, ref.rank, channel, data, validation, initial, store, clock, stop)
     files = _write_model(store, spec, manifest, outcome) if ref.rank == 0 else {}
     put_json(store, end_key(ref.rank), _end(ref, clock, moved, counts))
     if ref.rank == 0:  # last: a run that has a result has everything
-        put_json(store, RESULT, _result(outcome, data.steps_per_epoch, files), if_absent=True)
+        put_json(store, RESULT, _result(outcome, _rounds_per_epoch(spec, data), files), if_absent=True)
+
+
+def _rounds_per_epoch(spec: Spec, data: ShardedData) -> float:
+    return data.steps_per_epoch / spec.steps_per_round
+
+
+def _initial(store: FullStorage, spec: Spec) -> NDArray[Any] | None:
+    """The parameters to start from, if the run was given any."""
+    if spec.initial is None:
+        return None
+    from safetensors.numpy import load
+
+    data = bytes(store.get(INITIAL))
+    if sha256(data) != spec.initial:
+        raise RunError("the initial parameters were changed after the run was planned", hint="start the run again")
+    return load(data)["params"]
 
 
 def _train(
@@ -128,10 +138,10 @@ def _train(
     channel: FullStorage,
     data: ShardedData,
     validation: ShardedData | None,
+    initial: NDArray[Any] | None,
     store: FullStorage,
     clock: Clock,
     stop: threading.Event | None,
-    started_s: Callable[[], float],
 ) -> Outcome:
     """All rounds, and after them a barrier: nobody's messages are needed any more."""
 
@@ -141,6 +151,7 @@ def _train(
 
     def on_round(progress: Progress) -> None:
         interrupt()
+        clock.round()
         if reporter is not None:
             reporter.round(progress)
 
@@ -161,34 +172,55 @@ def _train(
         validation=validation,
         comm=comm,
         seed=spec.seed,
+        initial=initial,
+        evaluate=spec.evaluate,
+        stop=spec.stop,
         on_round=on_round,
     )
     reporter = None
     if rank == 0:
-        reporter = Reporter(store, run=spec.run, rounds=spec.rounds, steps_per_epoch=data.steps_per_epoch, clock=clock)
-    clock.ready(started_s())
+        per_epoch = _rounds_per_epoch(spec, data)
+        reporter = Reporter(store, run=spec.run, rounds=spec.rounds, rounds_per_epoch=per_epoch, clock=clock)
+    clock.ready()
     with reporter or contextlib.nullcontext():
         outcome = trainer.run(spec.rounds)
     comm.barrier()
     return outcome
 
 
-def _load(spec: Spec, rank: int, counts: Counts) -> tuple[Manifest, ShardedData, ShardedData | None]:
-    """This rank's rows, to train and to validate on; the manifest is the one that the driver saw."""
-    place: FullStorage = Count(spec.data.open(), counts)
-    if spec.data_prefix:
-        place = Prefix(place, spec.data_prefix)
-    try:
-        manifest = Manifest.load(place)
+@contextlib.contextmanager
+def _rows(
+    spec: Spec, rank: int, counts: Counts, clock: Clock
+) -> Iterator[tuple[Manifest, ShardedData, ShardedData | None]]:
+    """This rank's rows, to train and to validate on, which are loaded in the background; the manifest is the one that
+    the driver saw."""
+    with contextlib.closing(_place(spec, counts)) as place, contextlib.ExitStack() as stack:
+        with clock.loading():
+            manifest = Manifest.load(place)
         if manifest.checksum != spec.data_checksum:
             raise RunError("the partition was changed after the run was planned", hint="start the run again")
 
-        def rows(split: Any) -> ShardedData:
-            return ShardedData(place, manifest, rank=rank, size=spec.workers, batch_size=spec.batch_size, split=split)
+        def rows(split: Split) -> ShardedData:
+            data = ShardedData(
+                place,
+                manifest,
+                rank=rank,
+                size=spec.workers,
+                batch_size=spec.batch_size,
+                split=split,
+                class_weight=spec.class_weight if split == "train" else None,
+                waiting=clock.loading,
+            )
+            stack.callback(data.close)
+            return data
 
-        return manifest, rows("train"), rows("validation") if manifest.validation_rows else None
-    finally:
-        place.close()
+        yield manifest, rows("train"), rows("validation") if manifest.validation_rows else None
+
+
+def _place(spec: Spec, counts: Counts) -> FullStorage:
+    """Where the partition is."""
+    place: FullStorage = Count(spec.data.open(), counts)
+    return Prefix(place, spec.data_prefix) if spec.data_prefix else place
 
 
 def _write_model(store: FullStorage, spec: Spec, manifest: Manifest, outcome: Outcome) -> dict[str, str]:
@@ -200,6 +232,7 @@ def _write_model(store: FullStorage, spec: Spec, manifest: Manifest, outcome: Ou
         model=spec.model,
         features=manifest.features,
         labels=manifest.labels,
+        preprocessing=manifest.preprocessing,
         metrics={name: value for name, value in finite(outcome.figures).items() if value is not None},
     )
     for name, data in files.items():
@@ -207,10 +240,10 @@ def _write_model(store: FullStorage, spec: Spec, manifest: Manifest, outcome: Ou
     return {name: sha256(data) for name, data in files.items()}
 
 
-def _result(outcome: Outcome, steps_per_epoch: int, files: Any) -> dict[str, Any]:
+def _result(outcome: Outcome, rounds_per_epoch: float, files: Any) -> dict[str, Any]:
     return {
         "rounds": outcome.rounds,
-        "epochs": outcome.rounds / steps_per_epoch,
+        "epochs": outcome.rounds / rounds_per_epoch,
         "stop_reason": outcome.stop_reason,
         "figures": finite(outcome.figures),
         "train_loss": number(outcome.train_loss),
@@ -225,7 +258,9 @@ def _end(ref: WorkerRef, clock: Clock, moved: Counts, counts: Counts) -> dict[st
     return {
         "rank": ref.rank,
         "attempt": ref.attempt,
+        "began_s": clock.began_s,
         "seconds": clock.report(),
+        "timeline": clock.timeline(),
         "channel": plain(moved),
         "store": plain(counts),
         "fingerprint": fingerprint(),

@@ -1,0 +1,229 @@
+"""What a run needs before it is launched: its rows, the parameters it goes on from, its specification."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from lambdaml_core.data.arrays import write_arrays
+from lambdaml_core.data.partition import format_of, partition
+from lambdaml_core.data.shards import Manifest
+from lambdaml_core.errors import DataError, JobError
+from lambdaml_core.options import nearest
+from lambdaml_core.registry import default_registry
+from lambdaml_core.run.job import Job
+from lambdaml_core.run.plan import Plan
+from lambdaml_core.run.saved import SavedModel, load
+from lambdaml_core.run.spec import Place, Spec
+from lambdaml_core.run.training import evaluation_period
+from lambdaml_core.specs import Reference
+from lambdaml_core.storage import FullStorage, StorageURL
+from lambdaml_core.storage.layers import Prefix
+
+Arrays: TypeAlias = tuple[Any, Any]
+"""Rows and their labels, as :func:`~lambdaml_core.data.arrays.write_arrays` takes them."""
+
+_LITTLE_ROWS, _LITTLE_BYTES = 10_000, 1 << 20
+
+
+class Prepared(NamedTuple):
+    """A partition to train on.
+
+    Attributes:
+        place, prefix: where it is.
+        made: whether it was made for this run.
+    """
+
+    place: Place
+    prefix: str
+    manifest: Manifest
+    made: bool
+
+
+# --- going on from a model ------------------------------------------------------------------------------------
+
+
+def load_initial(job: Job, given: SavedModel | None) -> SavedModel | None:
+    """The model to go on from: the one given from Python, or the one that the job names.
+
+    Raises:
+        JobError: both are there, or the job trains another model.
+        ModelError: there is no model there.
+    """
+    if given is not None and job.init_from is not None:
+        raise JobError("init_from is given twice")
+    saved = load(job.init_from) if job.init_from is not None else given
+    if saved is not None and (saved.model.name, saved.model.values) != (job.model.name, job.model.values):
+        raise JobError(
+            f"init_from is a {_words(saved.model)}, and the job trains a {_words(job.model)}",
+            hint="give model as it was when the saved one was trained",
+        )
+    return saved
+
+
+def _words(model: Reference) -> str:
+    options = ", ".join(f"{name} = {value}" for name, value in model.values.items())
+    return f"{model.name} ({options})" if options else model.name
+
+
+def check_initial(saved: SavedModel, manifest: Manifest) -> None:
+    """Refuse rows that are not like those that the model has been trained on.
+
+    Raises:
+        DataError: other features, labels or preprocessing.
+    """
+    again = "partition the source again: give it as data.source, and init_from does to its rows what was done before"
+    if saved.features != manifest.features:
+        raise DataError(
+            f"the data has {manifest.features} features, and init_from was trained on {saved.features}", hint=again
+        )
+    if tuple(saved.labels) != manifest.labels:
+        raise DataError(
+            f"the data has the labels {_some(manifest.labels)}, and init_from was trained on {_some(saved.labels)}",
+            hint=again,
+        )
+    if dict(saved.preprocessing) != dict(manifest.preprocessing or {}):
+        raise DataError("the rows were preprocessed in another way than those of init_from", hint=again)
+
+
+def _some(labels: Any) -> str:
+    text = ", ".join(map(str, labels[:5])) + (", ..." if len(labels) > 5 else "")
+    return text or "of numbers"
+
+
+# --- rows -----------------------------------------------------------------------------------------------------
+
+
+def prepare_data(
+    plan: Plan,
+    run: str,
+    store: FullStorage,
+    arrays: Arrays | None,
+    initial: SavedModel | None,
+    progress: Callable[[int, int], None],
+) -> Prepared:
+    """The partition to train on: one that exists, or one made below ``data/`` in the run's part of the store.
+
+    Raises:
+        DataError, OptionError, StorageError: as ``partition`` and ``write_arrays``; or there is no partition.
+    """
+    job, source = plan.job, plan.job.data.source
+    if source is not None and "://" in source:
+        place = Place.of(source)
+        return Prepared(place, "", _manifest(place), made=False)
+    out = Prefix(store, "data")
+    settings: dict[str, Any] = {
+        "shards": job.data.shards or (1 if _is_little(source, arrays) else job.workers),
+        "seed": job.seed,
+        "validation": job.data.validation,
+    }
+    if arrays is not None:
+        manifest = write_arrays(*arrays, out, **settings)
+    else:
+        assert source is not None  # noqa: S101  (run_job has checked)
+        features = initial.features if initial is not None else None
+        format = _widened(job.data.format or format_of(source), job.data.features or features)
+        manifest = partition(source, out, format=format, progress=progress, **settings)
+    return Prepared(plan.store, f"runs/{run}/data", manifest, made=True)
+
+
+def _widened(format: Reference, features: int | None) -> Reference:
+    """The format told how many columns there are, where it can be told and was not."""
+    if features is None or format.values.get("features", 0) is not None:
+        return format
+    return dataclasses.replace(format, values={**format.values, "features": features})
+
+
+def _is_little(source: str | None, arrays: Arrays | None) -> bool:
+    """Whether all rows go into one shard: quicker, and fewer rows than workers are then told as what they are."""
+    if arrays is not None:
+        return int(np.shape(arrays[0])[0]) < _LITTLE_ROWS
+    try:
+        return Path(source or "").stat().st_size < _LITTLE_BYTES
+    except OSError:
+        return True  # the reader says what is wrong with it
+
+
+def _manifest(place: Place) -> Manifest:
+    store = place.open()
+    try:
+        return Manifest.load(store)
+    except DataError as e:
+        raise DataError(f"{StorageURL.parse(place.url)}: {e.message}", hint=e.hint) from e
+    finally:
+        store.close()
+
+
+# --- the specification ----------------------------------------------------------------------------------------
+
+
+def make_spec(plan: Plan, run: str, channel: Place, data: Prepared, initial: SavedModel | None) -> Spec:
+    """The specification of a run."""
+    job, manifest = plan.job, data.manifest
+    steps_per_epoch = -(-manifest.rows // job.batch_size)
+    steps_per_round = int(job.optimizer.build().steps_per_round(steps_per_epoch))
+    limits = [job.rounds, job.epochs and math.ceil(job.epochs * steps_per_epoch / steps_per_round)]
+    rounds = min(limit for limit in limits if limit is not None)
+    return Spec(
+        run=run,
+        generation=0,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=job.seed,
+        workers=job.workers,
+        batch_size=job.batch_size,
+        rounds=rounds,
+        steps_per_round=steps_per_round,
+        evaluate=job.evaluate or evaluation_period(rounds, math.ceil(steps_per_epoch / steps_per_round)),
+        stop=job.stop,
+        class_weight=class_weights(job.class_weight, manifest),
+        initial=initial.sha256 if initial is not None else None,
+        aggregators=job.aggregators,
+        store=plan.store,
+        channel=channel,
+        model=job.model,
+        optimizer=job.optimizer,
+        pattern=default_registry().resolve("communicator", "aggregate"),
+        data=data.place,
+        data_prefix=data.prefix,
+        data_checksum=manifest.checksum,
+        usd=plan.usd,
+        job=job.to_mapping(),
+    )
+
+
+def class_weights(wanted: str | Mapping[str, float] | None, manifest: Manifest) -> tuple[float, ...] | None:
+    """What a row of each class number counts; None = 1 for every row.
+
+    ``balanced`` is N / (classes * rows of the class), by the rows to train on, as in scikit-learn. Classes that are
+    not named count 1.
+
+    Raises:
+        JobError: rows are labelled with numbers, or a label is not among the data's.
+    """
+    if wanted is None:
+        return None
+    if not manifest.classes:
+        raise JobError("class_weight needs classes, and the data has numbers to learn", hint="leave class_weight out")
+    if isinstance(wanted, str):
+        return tuple(manifest.rows / (manifest.classes * max(1, count)) for count in manifest.counts)
+    weights = dict.fromkeys(map(str, manifest.labels), 1.0)
+    for label, weight in wanted.items():
+        name = label if label in weights else _whole(label)
+        if name not in weights:
+            raise JobError(f"class_weight names {label}, which is no label of the data", hint=nearest(label, weights))
+        weights[name] = weight
+    return tuple(weights.values())
+
+
+def _whole(label: str) -> str:
+    """The name of a label that is 1.0 where it was given and 1 in the data."""
+    with contextlib.suppress(ValueError):
+        return str(int(float(label))) if float(label).is_integer() else label
+    return label

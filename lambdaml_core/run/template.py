@@ -1,0 +1,49 @@
+"""A job file with every key, its default and its meaning: what ``lambdaml train --template`` prints."""
+
+from __future__ import annotations
+
+JOB_TEMPLATE = """\
+# A training job: lambdaml train job.toml
+# Relative paths start from the directory of this file. A key that is left out has the value shown.
+
+# name = "income"           # a word for listings
+seed = 0                    # all randomness comes from it
+workers = 4
+batch_size = 1000           # rows of a mini-batch, over all workers together
+epochs = 10                 # passes over the data
+# rounds = 900              # or rounds of the optimizer; whichever of the two ends first counts
+# evaluate = 90             # rounds between looks at the validation rows; an epoch, or more where looks are over 200
+# class_weight = "balanced" # or what a row of each class counts, by label: { spam = 2.0 }; every row counts 1
+# init_from = "my-model"    # a saved model to go on from; its preprocessing and labels are used
+aggregators = 1             # ranks that fold: 1 = AllReduce by a leader, "all" = ScatterReduce, or a number between
+# store = "file:///data/lambdaml"             # durable: runs, data, models; a path is short for file://
+# channel = "redis://:{env:REDIS_PASSWORD}@cache:6379"   # hot: what workers exchange; secrets as {env:NAME} only
+
+[data]
+source = "train.libsvm"     # a file, a folder or "part-*.csv" to partition, or a partition that exists
+# format = "libsvm"         # by the ending of the file's name; options: format = { label = "income", drop = ["id"] }
+# shards = 4                # files of the partition; one per worker, or one if there is little
+validation = 0.2            # share of the rows kept for validation
+# features = 28             # columns the data must have; whatever it has
+
+[model]                     # lambdaml plugins show logistic_regression
+name = "logistic_regression"
+bias = true
+
+[optimizer]                 # lambdaml plugins show ga_sgd; or "ma_sgd"
+name = "ga_sgd"
+learning_rate = 0.1
+schedule = "constant"       # or "inverse", "inverse_sqrt", "step", "cosine"
+momentum = 0.0
+l1 = 0.0
+l2 = 0.0
+
+[stop]                      # what may end the run earlier, decided for all workers alike
+# loss = 0.3                # the validation loss is at most this (the training loss, without validation rows)
+# improvement = 0.001       # it has not fallen by more than this share of its best ...
+# patience = 3              # ... for so many looks in a row
+# seconds = 600.0           # since the first round; such an end cannot be repeated exactly
+
+[provider]
+name = "local"              # a fresh process per worker; "inline" runs threads
+"""
