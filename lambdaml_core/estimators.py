@@ -1,7 +1,7 @@
 """Estimators in the style of scikit-learn: ``fit``, ``predict``, ``score``, and whatever is built on these.
 
 They train through :func:`lambdaml_core.train`, so every setting of a job is a parameter, any storage can carry the
-exchange and any provider can run the workers. Needs scikit-learn: ``pip install 'lambdaml[sklearn]'``.
+exchange and any provider can run the workers. Needs scikit-learn 1.6 or newer, the extra ``sklearn``.
 
 Features should be of about one size, as for every method of gradients: put a ``StandardScaler`` before.
 """
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lambdaml_core.errors import DataError, UsageError
+from lambdaml_core.errors import DataError, NotSupported
 from lambdaml_core.run.api import train
 from lambdaml_core.run.records import RunRecord
 from lambdaml_core.run.saved import SavedModel, decide
@@ -29,8 +29,9 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as e:
-    raise UsageError(
-        "lambdaml_core.estimators needs scikit-learn 1.6 or newer", hint="pip install 'lambdaml[sklearn]'"
+    raise NotSupported(
+        f"lambdaml_core.estimators needs scikit-learn 1.6, which cannot be imported: {e}",
+        hint="pip install 'scikit-learn>=1.6'",
     ) from e
 
 __all__ = ["SVM", "LeastSquares", "LogisticRegression"]

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +137,7 @@ class _Wrong(Exception):
 
 def _description(data: bytes) -> dict[str, Any]:
     try:
-        description = json.loads(data, parse_constant=_no_number)
+        description = json.loads(data, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as e:
         raise _Wrong(f"{DESCRIPTION} is damaged: {e}") from e
     if not isinstance(description, dict) or description.get("format") != FORMAT:
@@ -147,8 +147,11 @@ def _description(data: bytes) -> dict[str, Any]:
     return description
 
 
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number
 
 
 def _contents(description: Mapping[str, Any], weights: bytes) -> Contents:
@@ -186,7 +189,7 @@ def _model(name: str, options: Mapping[str, Any]) -> tuple[Reference, Target]:
 
 def _labels(labels: Sequence[Any], target: Target) -> tuple[Label, ...]:
     words = all(isinstance(v, str) for v in labels)
-    numbers = all(isinstance(v, bool | int | float) and math.isfinite(v) for v in labels)
+    numbers = all(isinstance(v, bool | int | float) for v in labels)
     if not (words or numbers) or len(set(labels)) != len(labels):
         raise _Wrong(f"{DESCRIPTION} has labels that are not distinct numbers or words")
     if (len(labels) < 2) if target == "class" else labels:
