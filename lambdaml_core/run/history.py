@@ -24,7 +24,8 @@ __all__ = [
     "read_history",
 ]
 
-PARTS = ("start", "load", "compute", "communicate", "wait")
+Part = Literal["start", "load", "compute", "communicate", "wait"]
+PARTS: tuple[Part, ...] = ("start", "load", "compute", "communicate", "wait")
 """The purposes that a worker's time is divided by."""
 
 CLASSES = ("put", "get", "delete", "list")

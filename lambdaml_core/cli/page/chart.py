@@ -16,7 +16,7 @@ MOST_POINTS = 1000
 """Of a curve: about as many as there are pixels to see them by."""
 
 _WIDTH, _HEIGHT = 520, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 26, 10, 40
 _MARKED = 40  # a curve of at most so many points shows each
 _WIDE = 50.0  # values that differ by more than this factor are drawn on a logarithmic scale
 

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from lambdaml_core.cli.page.chart import Point, Series, line_chart
 from lambdaml_core.cli.page.html import node, page, table
-from lambdaml_core.cli.page.report import SCORES, flat, footer
+from lambdaml_core.cli.page.report import SCORES, footer
 from lambdaml_core.cli.page.text import bytes_, count, dollars, figure, seconds
 from lambdaml_core.run.history import PARTS, Look, RunHistory
 
@@ -30,13 +30,14 @@ class Reached(TypedDict):
 
 class Compared(TypedDict):
     """One run in a comparison. ``bytes`` (sent and received), ``requests`` and ``cost_usd`` are of the channel and of
-    all workers together, None until all have ended; ``figures``: of the last look at the validation rows;
+    all workers together, None until all have ended; ``figures``: of the validation rows;
     ``reached``: None where there is no target, or the run did not get there."""
 
     run: str
     status: str
     model: str
     optimizer: str
+    job: dict[str, Any]
     workers: int
     aggregators: int
     rounds: int
@@ -58,15 +59,16 @@ def compared(history: RunHistory, target_loss: float | None = None) -> Compared:
     return Compared(
         run=r["run"],
         status=r["status"],
-        model=flat(history["job"]["model"]),
-        optimizer=flat(history["job"]["optimizer"]),
+        model=r["model"],
+        optimizer=r["optimizer"],
+        job=history["job"],
         workers=r["workers"],
         aggregators=r["aggregators"],
         rounds=r["rounds"],
         epochs=r["epochs"],
         train_loss=r["train_loss"],
-        figures=history["looks"][-1]["figures"] if history["looks"] else {},
-        seconds={part: r["seconds"][part] for part in ("total", *PARTS)},  # type: ignore[literal-required]
+        figures=r["metrics"],
+        seconds=dict[str, float](r["seconds"].items()),  # type: ignore[arg-type]
         bytes=r["bytes"]["sent"] + r["bytes"]["received"] if known else None,
         requests=sum(r["requests"][name] for name in ("put", "get", "delete", "list")) if known else None,
         cost_usd=r["cost_usd"] if known else None,
@@ -107,15 +109,21 @@ def _in_proportion(history: RunHistory, look: Look, whole: float) -> float | Non
 
 
 def columns(figures: Sequence[Compared]) -> list[list[str]]:
-    """Rows of text: a name, and its value in each run. What no run has is left out."""
+    """Rows of text: a name, and its value in each run. What no run has is left out, and so are settings of the jobs
+    that are the same in all of them."""
     rows: list[list[str]] = []
 
     def row(name: str, values: Sequence[Any], text: Callable[[Any], str] = str) -> None:
         if any(value is not None for value in values):
-            rows.append([name, *map(text, values)])
+            rows.append([name, *("-" if v is None else text(v) for v in values)])
 
     for name in ("status", "model", "optimizer", "workers", "aggregators"):
-        row(name, [f[name] for f in figures])  # type: ignore[literal-required]
+        row(name, [f[name] for f in figures])
+    settings = [_flat(f["job"]) for f in figures]
+    for name in sorted(set().union(*settings)):
+        values = [s.get(name) for s in settings]
+        if any(value != values[0] for value in values):
+            row(name, values)
     row("exact", ["yes" if f["exact"] else "no" for f in figures])
     row("rounds", [f["rounds"] for f in figures], count)
     row("epochs", [f["epochs"] for f in figures], count)
@@ -135,6 +143,19 @@ def columns(figures: Sequence[Compared]) -> list[list[str]]:
     return rows
 
 
+def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The settings of a job by dotted path, without those that are rows of their own."""
+    found: dict[str, str] = {}
+    for key, value in job.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{path}.")
+        elif value is not None and path not in _ROWS:
+            found[path] = str(value)
+    return found
+
+
+_ROWS = ("model.name", "optimizer.name", "workers", "aggregators", "rounds", "epochs", "name")
 _UNTIL = {"round": "rounds", "seconds": "time", "bytes": "bytes", "cost_usd": "cost"}
 
 
@@ -184,5 +205,5 @@ def _chart(
         series.append(Series(history["record"]["run"], points, look))
     ends = [at for s in series for at, loss in s.points if loss is not None]
     if target_loss is not None and ends:
-        series.append(Series("target", [(min(ends), target_loss), (max(ends), target_loss)], "faint dashed"))
+        series.append(Series("target", [(min(ends), target_loss), (max(ends), target_loss)], "soft dashed"))
     return line_chart(title, series, x_label=label, y_label="mean loss", x_text=x_text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from importlib.resources import files
 from typing import Any
 from xml.etree.ElementTree import Element, tostring
@@ -27,11 +27,13 @@ def node(tag: str, *children: Child, **attributes: Any) -> Element:
     return element
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Child]], *, caption: str, words: int = 1) -> Element:
-    """A table that scrolls by itself where it is too wide; the first ``words`` columns are words, the rest numbers."""
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Child]], *, caption: str, words: Container[int] = (0,)
+) -> Element:
+    """A table that scrolls by itself where it is too wide; those of the columns that are ``words`` start left."""
 
     def cells(tag: str, row: Sequence[Child]) -> list[Element]:
-        return [node(tag, cell, class_="word" if i < words else None) for i, cell in enumerate(row)]
+        return [node(tag, cell, class_="word" if i in words else None) for i, cell in enumerate(row)]
 
     body = [node("tr", *cells("td", row)) for row in rows]
     head = node("thead", node("tr", *cells("th", headers)))
@@ -49,7 +51,6 @@ def page(title: str, body: Iterable[Element]) -> bytes:
         node("meta", charset="utf-8"),
         node("meta", **{"http-equiv": "Content-Security-Policy"}, content=policy),
         node("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        node("meta", name="color-scheme", content="light dark"),
         node("title", title),
         node("style", style),
     )

@@ -17,6 +17,9 @@ function nearest(points, x) {
   return x - points[low][0] < points[high][0] - x ? points[low] : points[high];
 }
 
+// What is folded is printed too.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+
 for (const svg of document.querySelectorAll("svg.chart")) {
   const chart = JSON.parse(svg.dataset.chart), guide = svg.querySelector(".guide");
   const [begin, end, width] = chart.at, [low, high] = chart.x;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 from xml.etree.ElementTree import Element
@@ -9,7 +10,7 @@ from xml.etree.ElementTree import Element
 from lambdaml_core import __version__
 from lambdaml_core.cli.page.chart import Point, Series, line_chart
 from lambdaml_core.cli.page.html import node, page, table
-from lambdaml_core.cli.page.text import NOTHING, bytes_, count, dollars, figure, seconds
+from lambdaml_core.cli.page.text import NOTHING, bytes_, count, dollars, figure, moment, seconds
 from lambdaml_core.cli.page.timeline import mean_bar, timeline
 from lambdaml_core.run.history import CLASSES, PARTS, PLACES, Place, RunHistory, WorkerHistory
 
@@ -47,8 +48,12 @@ def footer() -> Element:
 
 def flat(options: Mapping[str, Any]) -> str:
     """A plugin and its options in a line."""
-    given = ", ".join(f"{name} = {value}" for name, value in options.items() if name != "name")
+    given = ", ".join(f"{k} = {_option(v)}" for k, v in options.items() if k != "name" and v is not None)
     return f"{options['name']} ({given})" if given else str(options["name"])
+
+
+def _option(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 # --- head ---------------------------------------------------------------------------------------------------
@@ -58,7 +63,7 @@ def _head(history: RunHistory) -> Iterator[Element]:
     r = history["record"]
     yield node("h1", r["run"], node("span", r["status"], class_=f"badge {r['status']}"))
     workers = "1 worker" if r["workers"] == 1 else f"{r['workers']} workers"
-    yield node("p", f"{r['model']} by {r['optimizer']} on {workers}, started {r['created']}", class_="soft")
+    yield node("p", f"{r['model']} by {r['optimizer']} on {workers}, started {moment(r['created'])}", class_="soft")
     if r["status"] in ("failed", "cancelled") and r["stop_reason"]:
         yield node("p", r["stop_reason"], class_="reason")
     yield _tiles(history)
@@ -69,8 +74,7 @@ def _head(history: RunHistory) -> Iterator[Element]:
 
 def _tiles(history: RunHistory) -> Element:
     r = history["record"]
-    figures = history["looks"][-1]["figures"] if history["looks"] else {}
-    scores = {word: figures[name] for name, word in SCORES.items() if figures.get(name) is not None}
+    scores = {word: value for name, word in SCORES.items() if (value := r["metrics"].get(name)) is not None}
     moved = r["bytes"]["sent"] + r["bytes"]["received"]
     tiles = {
         "validation loss": figure(r["loss"]),
@@ -78,8 +82,8 @@ def _tiles(history: RunHistory) -> Element:
         "training loss": figure(r["train_loss"]),
         "rounds": count(r["rounds"]),
         "epochs": count(r["epochs"]),
-        "seconds in all": seconds(r["seconds"]["total"] or None),
-        "moved by the channel": bytes_(moved),
+        "time in all": seconds(r["seconds"]["total"] or None),
+        "bytes moved": bytes_(moved),
         "requests": count(sum(cost["requests"] for cost in history["costs"])),
         "cost of requests": dollars(r["cost_usd"]),
     }
@@ -89,7 +93,7 @@ def _tiles(history: RunHistory) -> Element:
 def _facts(history: RunHistory) -> dict[str, str]:
     r, job = history["record"], history["job"]
     aggregators = r["aggregators"]
-    how = "AllReduce by a leader" if aggregators == 1 else "ScatterReduce" if aggregators == r["workers"] else "between"
+    how = {1: ": AllReduce by a leader", r["workers"]: ": ScatterReduce"}.get(aggregators, " of them fold")
     return {
         "model": flat(job["model"]),
         "optimizer": flat(job["optimizer"]),
@@ -97,7 +101,7 @@ def _facts(history: RunHistory) -> dict[str, str]:
         "batch": f"{count(job['batch_size'])} rows over all workers",
         "seed": str(job["seed"]),
         "workers": f"{r['workers']}, by {flat(job['provider'])}",
-        "aggregators": f"K = {aggregators} ({how})" if r["workers"] > 1 else "none: one worker exchanges nothing",
+        "aggregators": f"K = {aggregators}{how}" if r["workers"] > 1 else "none: one worker exchanges nothing",
         "rounds": f"{count(r['rounds'])} of at most {count(history['rounds_planned'])}",
         "ended by": r["stop_reason"] or NOTHING,
         "exact": "yes: all workers had one fingerprint"
@@ -145,7 +149,7 @@ def _loss_chart(history: RunHistory, axis: Axis, label: str) -> Element:
 def _score_chart(history: RunHistory, axis: Axis, label: str) -> Element:
     series = [Series(word, looks_at(history, name, axis), f"c{i}") for i, (name, word) in enumerate(SCORES.items())]
     baseline = looks_at(history, "baseline_accuracy", axis)
-    series.append(Series("accuracy of the commonest class", baseline, "faint dashed"))
+    series.append(Series("accuracy of the commonest class", baseline, "soft dashed"))
     words = [s.name for s in series if any(y is not None for _, y in s.points)]
     title = " and ".join(word for word in words if word in SCORES.values()) or "Scores"
     return line_chart(
@@ -170,7 +174,7 @@ def _looks_table(history: RunHistory) -> Element:
         for look in history["looks"]
     ]
     headers = ["round", "epoch", "seconds", "training loss", *names]
-    return table(headers, rows, caption="Figures of the validation rows at each look", words=0)
+    return table(headers, rows, caption="Figures of the validation rows at each look", words=())
 
 
 # --- time, traffic, workers ---------------------------------------------------------------------------------
@@ -193,7 +197,7 @@ def _traffic(history: RunHistory) -> Iterator[Element]:
     headers = ["place", "class", "requests", "price of 1,000", "cost"]
     said = "Requests of all workers that have ended, by place and class, in US dollars"
     moved = [[place, *(bytes_(_moved(history, place, way)) for way in ("sent", "received"))] for place in PLACES]
-    yield node("div", table(headers, rows, caption=said, words=2), class_="card")
+    yield node("div", table(headers, rows, caption=said, words=(0, 1)), class_="card")
     yield node("div", table(["place", "sent", "received"], moved, caption="Bytes of values"), class_="card")
     if not any(c["usd_each"] for c in costs):
         yield node("p", "Store and channel ask no money for requests.", class_="soft")
@@ -207,9 +211,9 @@ def _workers(history: RunHistory) -> Iterator[Element]:
     workers = history["workers"]
     errors = [[str(w["rank"]), w["error"]] for w in workers if w["error"] is not None]
     if errors:
-        yield node("div", table(["worker", "error"], errors, caption="Errors", words=2), class_="card errors")
+        yield node("div", table(["worker", "error"], errors, caption="Errors", words=(0, 1)), class_="card errors")
     times = table(
-        ["worker", "state", *PARTS, "cost"], [_times(w) for w in workers], caption="Seconds and cost", words=2
+        ["worker", "state", *PARTS, "cost"], [_times(w) for w in workers], caption="Seconds and cost", words=(0, 1)
     )
     places = [_requests_table(workers, place) for place in PLACES]
     cards = [node("div", inner, class_="card") for inner in (times, *places)]

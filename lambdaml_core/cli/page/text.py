@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from lambdaml_core.cli.view import size
 
 NOTHING = "-"
@@ -34,6 +36,11 @@ def dollars(value: float | None) -> str:
 def bytes_(value: float | None) -> str:
     """Bytes with a unit of 1000."""
     return NOTHING if value is None else size(round(value))
+
+
+def moment(iso: str) -> str:
+    """A time, in UTC."""
+    return datetime.fromisoformat(iso).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def share(part: float, whole: float) -> str:

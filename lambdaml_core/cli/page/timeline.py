@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
@@ -14,7 +13,7 @@ from lambdaml_core.run.history import PARTS, WorkerHistory
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 1040, 58, 14, 4, 40
 _ROOM = 1200.0  # what all rows together may take, before they get too thin
-_THICK, _THIN = 26.0, 4.0  # a row with its gap
+_THICK, _THIN = 26.0, 5.0  # a row with its gap
 _SLICES = 8000  # drawn in all rows together, so that a page of hundreds of workers stays a page
 _LABEL = 14.0  # a number needs so much
 
@@ -46,10 +45,11 @@ def timeline(workers: Sequence[WorkerHistory]) -> Element:
     pitch = min(_THICK, max(_THIN, _ROOM / len(rows)))
     height = _TOP + pitch * len(rows) + _BOTTOM
     scale = (_WIDTH - _LEFT - _RIGHT) / last
+    labelled = next(step for power in (1, 10, 100) for step in (power, 2 * power, 5 * power) if step * pitch >= _LABEL)
     drawn = [
         element
         for i, (rank, slices) in enumerate(rows.items())
-        for element in _row(rank, _merged(slices, len(rows)), _TOP + i * pitch, pitch, scale, i)
+        for element in _row(rank, _merged(slices, len(rows)), _TOP + i * pitch, pitch, scale, rank % labelled == 0)
     ]
     svg = node(
         "svg",
@@ -96,7 +96,11 @@ def mean_bar(means: Mapping[str, float]) -> Element:
         role="img",
     )
     rows = [[part, seconds(means[part]), share(means[part], whole), MEANING[part]] for part in PARTS]
-    return node("figure", svg, table(["purpose", "mean", "share", "what it is"], rows, caption="Mean of the workers"))
+    return node(
+        "figure",
+        svg,
+        table(["purpose", "mean", "share", "what it is"], rows, caption="Mean of the workers", words=(0, 3)),
+    )
 
 
 def _slices(worker: WorkerHistory, origin: float) -> list[_Slice]:
@@ -104,7 +108,7 @@ def _slices(worker: WorkerHistory, origin: float) -> list[_Slice]:
     assert told is not None  # noqa: S101  (timeline has looked)
     moved = (worker["began_s"] or 0.0) - origin
     ends = [moved + until for until in told["until"]]
-    parts = zip(*(told[part] for part in PARTS), strict=True)  # type: ignore[literal-required]
+    parts = zip(*(told[part] for part in PARTS), strict=True)
     return [_Slice(b, e, list(p)) for b, e, p in zip([moved, *ends], ends, parts, strict=False)]
 
 
@@ -122,10 +126,12 @@ def _merged(slices: Sequence[_Slice], rows: int) -> list[_Slice]:
     return merged
 
 
-def _row(rank: int, slices: Sequence[_Slice], top: float, pitch: float, scale: float, index: int) -> Iterator[Element]:
+def _row(
+    rank: int, slices: Sequence[_Slice], top: float, pitch: float, scale: float, labelled: bool
+) -> Iterator[Element]:
     """The row of a worker: the parts of each slice lie on one another. Each is drawn from the bottom up to its upper
     edge, the uppermost first, so that no gap shows between them."""
-    if index % math.ceil(_LABEL / pitch) == 0:
+    if labelled:
         yield node("text", rank, x=_LEFT - 8, y=round(top + pitch / 2 + 3.5, 1), text_anchor="end")
     thick = pitch * 0.84
     sums = [sum(column) for column in zip(*(s.parts for s in slices), strict=True)]
