@@ -111,6 +111,17 @@ class RowFormat(Protocol):
         """
 
 
+class SupportsUnlabelled(Protocol):
+    """A row format whose files may be without labels, as rows to predict on are."""
+
+    def unlabelled(self, path: Path, features: int) -> Iterator[Block]:
+        """As ``blocks``, of rows that may be without labels: then those are NaN.
+
+        Args:
+            features: how many columns a row has besides its label: what tells whether it has one.
+        """
+
+
 class TableFormat(Protocol):
     """Built as ``factory(options)``, options a :class:`lambdaml_core.builtin.TableOptions`; else as a row format."""
 
