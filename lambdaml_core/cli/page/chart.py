@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from lambdaml_core.cli.page.html import node
-from lambdaml_core.cli.page.text import count, figure
+from lambdaml_core.cli.page.text import apart, count, figure
 
 MOST_POINTS = 1000
 """Of a curve: about as many as there are pixels to see them by."""
@@ -18,7 +19,8 @@ MOST_POINTS = 1000
 _WIDTH, _HEIGHT = 520, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 26, 10, 40
 _MARKED = 40  # a curve of at most so many points shows each
-_WIDE = 50.0  # values that differ by more than this factor are drawn on a logarithmic scale
+_WIDE = 50.0  # where the greatest value is so many times the median, the scale is logarithmic
+_NOTHING = 1e-100  # what is less is not told from 0
 
 Point = tuple[float, float | None]
 
@@ -55,8 +57,8 @@ class _Scale(NamedTuple):
         if self.log and self.high / self.low >= 10:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             every = max(1, len(powers) // 6)
-            factors = (1, 2, 5) if len(powers) <= 3 else (1,)
-            values = [factor * 10.0**power for power in powers[::every] for factor in factors]
+            factors = (1, 2, 5) if self.high / self.low < 1000 else (1,)
+            values = [factor * 10.0**power for power in powers if power % every == 0 for factor in factors]
         else:
             values = nice_ticks(self.low, self.high)
         return [v for v in values if self.low <= v <= self.high]
@@ -83,7 +85,8 @@ def line_chart(
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points if y is not None]
     x_scale = _Scale(*_spread(min(0.0, *xs), max(xs)), _LEFT, _WIDTH - _RIGHT)
-    y_scale = _y_scale(max(min(ys), floor), max(*ys, floor))
+    wide = min(ys) > _NOTHING and max(ys) > _WIDE * statistics.median(ys)
+    y_scale = _y_scale(max(min(ys), floor), max(*ys, floor), log=wide)
     curves = [curve for s in series for curve in _curve(s, x_scale, y_scale)]
     svg = node(
         "svg",
@@ -143,9 +146,9 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _y_scale(low: float, high: float) -> _Scale:
+def _y_scale(low: float, high: float, *, log: bool) -> _Scale:
     begin, end = _HEIGHT - _BOTTOM, _TOP
-    if low > 0 and high / low > _WIDE:
+    if log:
         room = (high / low) ** 0.03
         return _Scale(low / room, high * room, begin, end, log=True)
     low, high = _spread(low, high)
@@ -155,9 +158,10 @@ def _y_scale(low: float, high: float) -> _Scale:
 
 def _spread(low: float, high: float) -> tuple[float, float]:
     """The two, apart enough that something can be drawn between them."""
-    if high - low > 1e-9 * max(abs(low), abs(high)):
-        return low, high
-    return (low - abs(low) / 2, high + abs(high) / 2) if high else (0.0, 1.0)
+    greatest = max(abs(low), abs(high))
+    if greatest < _NOTHING:
+        return 0.0, 1.0
+    return (low, high) if high - low > 1e-9 * greatest else (low - greatest / 2, high + greatest / 2)
 
 
 def _frame() -> dict[str, int]:
@@ -167,10 +171,11 @@ def _frame() -> dict[str, int]:
 
 def _axes(x_scale: _Scale, y_scale: _Scale, x_text: Callable[[float], str]) -> Iterator[Element]:
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    for value in y_scale.ticks():
+    ticks = y_scale.ticks()
+    for value, text in zip(ticks, apart(ticks), strict=True):
         y = round(y_scale(value), 1)
         yield node("line", x1=_LEFT, x2=right, y1=y, y2=y, class_="grid")
-        yield node("text", figure(value), x=_LEFT - 6, y=y + 4, text_anchor="end")
+        yield node("text", text, x=_LEFT - 6, y=y + 4, text_anchor="end")
     for value in x_scale.ticks():
         x = round(x_scale(value), 1)
         yield node("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, class_="axis")

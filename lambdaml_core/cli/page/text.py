@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from lambdaml_core.cli.view import size
@@ -12,6 +13,12 @@ NOTHING = "-"
 def figure(value: float | None) -> str:
     """Four significant digits."""
     return NOTHING if value is None else f"{value:.4g}"
+
+
+def apart(values: Sequence[float]) -> list[str]:
+    """Different numbers with so many digits, four at least, that they look different."""
+    written = ([f"{value:.{digits}g}" for value in values] for digits in range(4, 18))
+    return next(texts for texts in written if len(set(texts)) == len(set(values)))
 
 
 def count(value: float | None) -> str:
