@@ -42,7 +42,7 @@ def partition(
     as_json: bool,
 ) -> None:
     """Read SOURCE once, shuffle and split its rows, and write binary shards that workers load without parsing."""
-    from lambdaml_core.data.partition import format_of
+    from lambdaml_core.data.sources import format_of
     from lambdaml_core.data.partition import partition as run
     from lambdaml_core.run.job import storage_url
     from lambdaml_core.storage import StorageURL

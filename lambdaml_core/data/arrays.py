@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lambdaml_core.builtin import TableOptions
 from lambdaml_core.data.base import Batch
-from lambdaml_core.data.order import sort_keys
+from lambdaml_core.data.fitting import Fitting, Recoder, training_coders
+from lambdaml_core.data.formats import MalformedRow, Schema
+from lambdaml_core.data.frames import Frames
+from lambdaml_core.data.labels import as_label, check_classes, said_known
+from lambdaml_core.data.merge import as_piece
+from lambdaml_core.data.order import sort_keys, split_rows
+from lambdaml_core.data.preprocess import Coder, Preprocessing, Vocabulary, feature_columns, to_cells
 from lambdaml_core.data.shards import Label, Manifest, Piece
 from lambdaml_core.data.spool import take_rows
 from lambdaml_core.data.writer import PIECE_BYTES, PartitionWriter, Shape, check_request
 from lambdaml_core.errors import DataError
+from lambdaml_core.specs import Reference, Target
 from lambdaml_core.storage.layers import FullStorage
 
 
@@ -26,32 +34,45 @@ def write_arrays(
     shards: int,
     seed: int = 0,
     validation: float = 0.2,
+    target: Target = "class",
+    format: Reference | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    labels: Sequence[Label] | None = None,
 ) -> Manifest:
     """Write rows as a partition. A file that has them on its lines, in this order, gives the same order and split.
 
     Args:
-        x: (n, features) numbers, dense, or sparse in any format of scipy; kept dense or sparse as it is.
-        y: (n,) labels of any kind: numbers, bools or strings.
+        x: (n, features) numbers, dense, or sparse in any format of scipy; kept dense or sparse as it is. Or a pandas
+            frame, whose columns are numbers and words: it is preprocessed as files of tables are.
+        y: (n,) labels of any kind: numbers, bools or strings; numbers, where they are what is to be learned.
         store: where to write to.
-        shards, seed, validation: as for :func:`lambdaml_core.data.partition.partition`.
+        format: the options for a frame, as those of ``frame``.
+        shards, seed, validation, target, preprocessing, labels: as for
+            :func:`lambdaml_core.data.partition.partition`.
 
     Raises:
-        DataError: shapes do not fit, NaN or infinite numbers, other than two labels, or fewer rows than shards.
+        DataError: shapes do not fit, NaN or infinite numbers, labels that cannot be, fewer than two of them or more
+            than 10,000, or fewer rows than shards.
         OptionError, OutputExists, StorageError: as for ``partition``.
     """
     check_request(store, shards, validation)
-    rows = as_rows(x)
-    labels, numbers = _classes(y)
-    n, features = rows.shape
-    if len(numbers) != n:
-        raise DataError(f"x has {n} rows and y {len(numbers)} labels", hint="give one label for each row")
-    if n == 0 or features == 0:
-        raise DataError(f"x has {n} rows and {features} columns", hint="training needs at least one of each")
-    sparse = not isinstance(rows, np.ndarray)
-    shape = Shape("csr" if sparse else "dense", n, features, rows.nnz if sparse else n * features, labels)
+    known, numbers = _numbers(y) if target == "number" else _classes(y, labels or None)
+    order = np.argsort(sort_keys(seed, np.arange(len(numbers))))
+    to_train = order[: split_rows(len(order), validation)[0]]
+    if _is_frame(x):
+        rows: _Rows = _FrameRows(x, format, preprocessing, to_train)
+    elif preprocessing:
+        raise DataError("x has features, and the model takes raw columns", hint="give a pandas frame")
+    else:
+        rows = _ArrayRows(x)
+    if len(numbers) != rows.count:
+        raise DataError(f"x has {rows.count} rows and y {len(numbers)} labels", hint="give one label for each row")
+    shape = rows.shape(known)
+    step = max(1, PIECE_BYTES * shape.rows // shape.bytes)
     with PartitionWriter(store, shape, seed=seed, shards=shards, validation=validation) as writer:
-        for piece in _pieces(rows, numbers, shape, seed):
-            writer.add(piece)
+        for first in range(0, shape.rows, step):
+            wanted = order[first : first + step]
+            writer.add({"y": numbers[wanted], **rows.take(wanted)})
         return writer.finish()
 
 
@@ -108,38 +129,144 @@ def _sparse_rows(x: Any) -> Any:
     return rows
 
 
-def _classes(y: ArrayLike) -> tuple[tuple[Label, ...], NDArray[np.float32]]:
-    """The distinct labels in order, and each row's class number."""
+class _Rows(Protocol):
+    """Rows of a user, as they are asked for."""
+
+    count: int
+
+    def shape(self, labels: tuple[Label, ...]) -> Shape:
+        """What they are like."""
+
+    def take(self, wanted: NDArray[np.intp]) -> Piece:
+        """Their x, in the order wanted."""
+
+
+class _ArrayRows:
+    """Dense or sparse numbers."""
+
+    def __init__(self, x: Any) -> None:
+        self._x = as_rows(x)
+        self.count, self._features = self._x.shape
+        if self.count == 0 or self._features == 0:
+            raise DataError(
+                f"x has {self.count} rows and {self._features} columns", hint="training needs at least one of each"
+            )
+
+    def shape(self, labels: tuple[Label, ...]) -> Shape:
+        if isinstance(self._x, np.ndarray):
+            return Shape("dense", self.count, self._features, self._x.size, labels)
+        return Shape("csr", self.count, self._features, self._x.nnz, labels)
+
+    def take(self, wanted: NDArray[np.intp]) -> Piece:
+        x = self._x
+        if isinstance(x, np.ndarray):
+            return {"x": x[wanted]}
+        ends, (indices, values) = take_rows(wanted, x.indptr, x.indices, x.data)
+        return {"lengths": np.diff(ends).astype(np.int32), "indices": indices, "values": values}
+
+
+class _FrameRows:
+    """A pandas frame, preprocessed; its cells are held in memory."""
+
+    def __init__(
+        self,
+        frame: Any,
+        format: Reference | None,
+        preprocessing: Mapping[str, Any] | None,
+        to_train: NDArray[np.intp],
+    ) -> None:
+        reader = format.build() if format else Frames(TableOptions())
+        schema = reader.schema(frame, labelled=False)
+        if reader.options.label is None:
+            schema = schema._replace(label=None)  # labels come as y: a column of that name is one like the others
+        self.count = len(frame)
+        if preprocessing:
+            self._how = Preprocessing.from_json(preprocessing)
+            self._cells = self._read(reader, frame, self._how.schema(schema, where="the frame"), self._how.coders())
+        else:
+            words = feature_columns(schema)[1]
+            coders = training_coders(words, reader.options)
+            self._cells = self._read(reader, frame, schema, coders)
+            vocabulary = {name: c.words for name, c in coders.items() if isinstance(c, Vocabulary)}
+            fitting = Fitting(schema, reader.options, [vocabulary])
+            step = max(1, PIECE_BYTES // (8 * max(1, self._cells.shape[1])))
+            for first in range(0, len(to_train), step):
+                fitting.add(self._cells[to_train[first : first + step]])
+            self._how = fitting.finish(self.count, self._entries())
+            Recoder(self._how, vocabulary).recode(self._cells)
+
+    def shape(self, labels: tuple[Label, ...]) -> Shape:
+        how = self._how
+        return Shape(how.layout, self.count, how.features, self._entries(), labels, how.to_json())
+
+    def take(self, wanted: NDArray[np.intp]) -> Piece:
+        return as_piece(self._how.features_of(self._cells[wanted]))
+
+    def _entries(self) -> int:
+        return int(np.count_nonzero(~np.isnan(self._cells)))
+
+    def _read(self, reader: Frames, frame: Any, schema: Schema, coders: Mapping[str, Coder]) -> NDArray[np.float64]:
+        numbers, _ = feature_columns(schema)
+        cells = np.empty((self.count, len(numbers) + len(coders)))
+        for block in reader.blocks(frame):
+            try:
+                table = reader.parse(block.data, schema)
+            except MalformedRow as e:
+                raise DataError(f"row {block.first + e.line + 1} of x: {e.message}", hint=e.hint) from e
+            cells[block.first : block.first + len(table.lines)] = to_cells(table, numbers, coders)
+        return cells
+
+
+def _is_frame(x: Any) -> bool:
+    return hasattr(x, "iloc") and hasattr(x, "columns")
+
+
+def _column(y: ArrayLike) -> NDArray[Any]:
     array = np.asarray(y)
     if array.ndim != 1:
         raise DataError(f"y has {array.ndim} dimensions, not 1", hint="y.ravel() makes one of a column")
+    return array
+
+
+def _numbers(y: ArrayLike) -> tuple[tuple[Label, ...], NDArray[np.float32]]:
+    """No classes, and the numbers to learn."""
+    array = _column(y)
+    try:
+        if array.dtype.kind not in "buifO":
+            raise TypeError(f"its dtype is {array.dtype}")
+        with np.errstate(over="ignore"):
+            numbers = array.astype(np.float32)
+    except (TypeError, ValueError) as e:
+        raise DataError(f"y is no column of numbers: {e}", hint="a model that learns numbers is given numbers") from e
+    if not np.isfinite(numbers).all():
+        raise DataError("y has numbers that are NaN, infinite or too large for float32", hint="drop or scale them")
+    return (), numbers
+
+
+def _classes(y: ArrayLike, known: Sequence[Label] | None) -> tuple[tuple[Label, ...], NDArray[np.float32]]:
+    """The distinct labels in order, or those that are known, and each row's class number."""
+    array = _column(y)
     if array.dtype.kind not in "biufUO":
         raise DataError(f"y has labels of dtype {array.dtype}", hint="labels are numbers, bools or strings")
     try:
         found, numbers = np.unique(array, return_inverse=True)
     except TypeError as e:
         raise DataError(f"y mixes labels of different kinds: {e}", hint="labels are all numbers or all strings") from e
-    return tuple(_label(v) for v in found.tolist()), numbers.astype(np.float32)
+    labels = tuple(map(_label, found.tolist()))
+    if known is None:
+        if labels:
+            check_classes(labels)
+        return labels, numbers.astype(np.float32)
+    check_classes(known)
+    place = {label: number for number, label in enumerate(known)}
+    if strange := [label for label in labels if label not in place]:
+        raise DataError(f"y has the label {strange[0]!r}, which is not among those known", hint=said_known(known))
+    return tuple(known), np.array([place[label] for label in labels], np.float32)[numbers]
 
 
 def _label(value: Any) -> Label:
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError("y has labels that are NaN or infinite", hint="replace or drop such rows")
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
     if isinstance(value, bool | int | float | str):
-        return value
+        return as_label(value)
     raise DataError(f"the label {value!r} is a {type(value).__name__}", hint="labels are numbers, bools or strings")
-
-
-def _pieces(rows: Any, numbers: NDArray[np.float32], shape: Shape, seed: int) -> Iterator[Piece]:
-    order = np.argsort(sort_keys(seed, np.arange(shape.rows)))
-    step = max(1, PIECE_BYTES * shape.rows // shape.bytes)
-    for first in range(0, shape.rows, step):
-        wanted = order[first : first + step]
-        y = numbers[wanted]
-        if shape.layout == "dense":
-            yield {"y": y, "x": rows[wanted]}
-        else:
-            ends, (indices, values) = take_rows(wanted, rows.indptr, rows.indices, rows.data)
-            yield {"y": y, "lengths": np.diff(ends).astype(np.int32), "indices": indices, "values": values}

@@ -1,7 +1,8 @@
-"""The partitioner: a file of any size becomes shuffled binary shards, in bounded memory, in two passes.
+"""The partitioner: files of any size become shuffled binary shards, in bounded memory, in two passes.
 
 The first pass parses (``spool.py``). The second takes ranges of sort keys one after another, gathers each range's rows
-from all runs, and sorts them. So rows leave in their final order, and it depends on seed and line numbers alone.
+from all runs, and sorts them (``merge.py``). So rows leave in their final order, and it depends on seed and line
+numbers alone. Between the passes all keys are known, hence which rows are to train on: tables are fitted on these.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 import lambdaml_core.errors
-from lambdaml_core.data.formats import RowFormat
-from lambdaml_core.data.order import key_ranges
-from lambdaml_core.data.shards import Manifest, Piece
-from lambdaml_core.data.spool import Progress, Run, Summary, Task, parse_share, take_rows
-from lambdaml_core.data.writer import PIECE_BYTES, PartitionWriter, Shape, check_request, choose_layout
-from lambdaml_core.errors import DataError, LambdaMLError, OptionError, StorageFull, UnknownPlugin
-from lambdaml_core.specs import Reference
+from lambdaml_core.builtin import TableOptions
+from lambdaml_core.data.fitting import Fitting, Recoder
+from lambdaml_core.data.formats import DataFormat, RowFormat, Schema, is_table
+from lambdaml_core.data.labels import check_classes, class_numbers, merge_labels
+from lambdaml_core.data.merge import Slice, Spool, first_rows, fit, join_cells, join_rows, pieces, whole_runs
+from lambdaml_core.data.order import split_rows
+from lambdaml_core.data.preprocess import Preprocessing
+from lambdaml_core.data.shards import Label, Manifest, Piece
+from lambdaml_core.data.sources import common_schema, data_files, format_of, labelled_as
+from lambdaml_core.data.spool import LINES_PER_FILE, Progress, Summary, Task, parse_share
+from lambdaml_core.data.writer import PartitionWriter, Shape, check_request, choose_layout
+from lambdaml_core.errors import DataError, LambdaMLError, OptionError, StorageFull
+from lambdaml_core.specs import Reference, Target
 from lambdaml_core.storage import StorageURL, open_storage
 from lambdaml_core.storage.layers import FullStorage
 
@@ -42,72 +46,76 @@ def partition(
     shards: int,
     seed: int = 0,
     validation: float = 0.2,
+    target: Target = "class",
     format: Reference | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    labels: Sequence[Label] | None = None,
     processes: int | None = None,
     progress: Progress | None = None,
     scratch: str | os.PathLike[str] | None = None,
 ) -> Manifest:
-    """Read a file once and write it as a partition: shuffled, split, in binary shards that are read without parsing.
+    """Read files once and write them as a partition: shuffled, split, in binary shards that are read without parsing.
 
     Equal source, seed, shards and validation give equal bytes, however many processes there are; the order of the rows
     does not depend on the number of shards either. On any error, and on an interrupt, nothing is left behind.
 
     Args:
-        source: path of the file.
+        source: path of a file, a folder of data files, or a path with wildcards; files come in the order of their
+            names.
         out: URL of the place to write to, or a storage.
         shards: pieces to cut the training rows into; more, if one would be larger than 64 MiB.
         seed: what the order comes from.
         validation: share of the rows kept for validation, in [0, 1).
-        format: how the file is read; default: by the ending of its name.
-        processes: how many processes parse; default: as many as there are cores, one for a small file.
+        target: what rows are labelled with.
+        format: how the files are read; default: by the ending of their names.
+        preprocessing: how tables were preprocessed for another partition or a saved model, taken as it is; default:
+            fitted on the rows to train on.
+        labels: of another partition or a saved model, taken as they are; default: those that rows have, in order.
+        processes: how many processes parse; default: as many as there are cores, one for little to read.
         progress: called with bytes read and bytes in all.
         scratch: directory for temporary files, which have no names; default: beside a ``file://`` place, else the
-            system's. They take about eight bytes for each entry.
+            system's. They take about eight bytes for each entry, or for each cell of a table.
 
     Raises:
-        DataError: the file is missing, unreadable or malformed (named with the line), has a NaN or infinite number,
-            other than two labels, or fewer rows than shards.
+        DataError: a file is missing, unreadable or malformed (named with the line), has a NaN or infinite number or a
+            label that cannot be, or there are fewer than two labels, more than 10,000, too many categories in a
+            column, or fewer rows than shards.
         OptionError: shards, processes or validation out of range.
         OutputExists: there is a partition already.
-        PluginError: no format is known for the file.
+        PluginError: no format is known for the files.
         StorageError: the place cannot be written; StorageFull where the disk is full.
     """
-    source = os.fspath(source)
-    format = format or format_of(source)
+    files = data_files(source)
+    known = Preprocessing.from_json(preprocessing) if preprocessing else None
+    format = labelled_as(format or format_of(source), known)
     storage = open_storage(out) if isinstance(out, str) else out
     folder = os.fspath(scratch) if scratch else _scratch_folder(out)
     try:
         check_request(storage, shards, validation, _name_of(out))
+        reader: DataFormat = format.build()
+        job = Task(
+            files=[str(file) for file in files],
+            format=asdict(format),
+            schema=_schema(reader, files, known),
+            preprocessing=preprocessing or None,
+            target=target,
+            labels=labels or None,
+            seed=seed,
+        )
         with contextlib.ExitStack() as stack:
-            count = _process_count(source, processes)
-            files = [stack.enter_context(_scratch_file(folder)) for _ in range(count)]
-            spools = list(zip(files, _parse(source, format, seed, files, progress), strict=True))
-            shape = _shape(source, format.build(), [summary for _, summary in spools])
+            scratch_files = [
+                stack.enter_context(_scratch_file(folder)) for _ in range(_process_count(files, processes))
+            ]
+            spools = _parse(job, scratch_files, progress)
+            _check(os.fspath(source), job, spools)
+            shape, rows = _second_pass(job, reader, spools, validation)
             with PartitionWriter(storage, shape, seed=seed, shards=shards, validation=validation) as writer:
-                for piece in _pieces(spools, shape):
+                for piece in rows:
                     writer.add(piece)
                 return writer.finish()
     finally:
         if isinstance(out, str):
             storage.close()
-
-
-def format_of(source: str | os.PathLike[str], values: Mapping[str, Any] | None = None) -> Reference:
-    """The format that a file's name ends like, with these options.
-
-    Raises:
-        DataError: no installed format knows the ending.
-        OptionError, PluginError: as ``Registry.resolve``; two formats claim the ending, or it is a broken one's.
-    """
-    from lambdaml_core.registry import default_registry  # who has a reference needs no registry
-
-    try:
-        spec = default_registry().find_format(Path(source).name)
-    except UnknownPlugin as e:
-        raise DataError(
-            f"the format of {os.fspath(source)} cannot be told by its name", hint="name the format, such as libsvm"
-        ) from e
-    return Reference.of(spec, values or {}, where="format")
 
 
 def _name_of(out: str | FullStorage) -> str:
@@ -130,24 +138,22 @@ def _scratch_file(folder: str) -> IO[bytes]:
         raise StorageFull(f"no temporary file can be made in {folder}: {e.strerror}", hint="set TMPDIR") from e
 
 
-def _process_count(source: str, processes: int | None) -> int:
+def _process_count(files: Sequence[Path], processes: int | None) -> int:
     if processes is not None:
         if processes < 1:
             raise OptionError(f"processes must be at least 1, not {processes}")
         return processes
     try:
-        small = Path(source).stat().st_size < _SMALL_BYTES
+        small = sum(file.stat().st_size for file in files) < _SMALL_BYTES
     except OSError:
         small = True  # the reader says what is wrong with it
     return 1 if small else min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
 
 
-def _parse(
-    source: str, format: Reference, seed: int, files: Sequence[IO[bytes]], progress: Progress | None
-) -> list[Summary]:
+def _parse(task: Task, files: Sequence[IO[bytes]], progress: Progress | None) -> list[Spool]:
     """The first pass: this process and others parse a share each."""
     with tempfile.TemporaryFile() as failures:
-        task = Task(source, asdict(format), seed, 0, len(files), files[0].fileno(), failures.fileno())
+        task = replace(task, of=len(files), scratch=files[0].fileno(), failures=failures.fileno())
         others: list[subprocess.Popen[bytes]] = []
         try:
             for share, file in enumerate(files[1:], 1):
@@ -157,7 +163,7 @@ def _parse(
             for process in others:
                 process.kill()
                 process.communicate()
-    return summaries
+    return [Spool(file.fileno(), summary) for file, summary in zip(files, summaries, strict=True)]
 
 
 def _start(task: Task) -> subprocess.Popen[bytes]:
@@ -189,84 +195,68 @@ def _finish(process: subprocess.Popen[bytes]) -> Summary:
     return Summary.from_fields(found)
 
 
-def _shape(source: str, reader: RowFormat, summaries: Sequence[Summary]) -> Shape:
-    failed = [s for s in summaries if s.line >= 0]
+def _check(source: str, task: Task, spools: Sequence[Spool]) -> None:
+    """Refuse what the first pass has found to be wrong."""
+    failed = [s.summary for s in spools if s.summary.failed >= 0]
     if failed:
-        first = min(failed, key=lambda s: s.line)
-        raise DataError(f"{source}, line {first.line + 1}: {first.message}", hint=first.hint)
-    rows, entries = (sum(getattr(s, name) for s in summaries) for name in ("rows", "entries"))
-    if rows == 0:
+        first = min(failed, key=lambda s: s.failed)
+        file, line = divmod(first.failed, LINES_PER_FILE)
+        raise DataError(f"{task.files[file]}, line {line + 1}: {first.message}", hint=first.hint)
+    if not any(s.summary.rows for s in spools):
         raise DataError(f"{source} has no rows", hint="check that it is the right file")
-    features = reader.features or max(1, *(s.features for s in summaries), 0)
-    labels = sorted(set[float]().union(*(s.labels for s in summaries)))
-    layout = choose_layout(reader.layout, rows, features, entries)
-    return Shape(layout, rows, features, entries, tuple(int(v) if v.is_integer() else v for v in labels))
 
 
-def _pieces(spools: Sequence[tuple[IO[bytes], Summary]], shape: Shape) -> Iterator[Piece]:
-    """The second pass: all rows in their order, in pieces of bounded size."""
-    runs = [(file.fileno(), run) for file, summary in spools for run in summary.runs]
-    count = -(-max(1, shape.bytes, 8 * shape.entries) // PIECE_BYTES)
-    bounds = key_ranges(count)
-    cuts = [np.r_[0, np.searchsorted(_read(fd, run.offset, "<u8", run.rows), bounds), run.rows] for fd, run in runs]
-    labels = np.array(shape.labels, np.float64)
-    for i in range(count):
-        slices = [_Slice(fd, run, int(cut[i]), int(cut[i + 1])) for (fd, run), cut in zip(runs, cuts, strict=True)]
-        if slices := [s for s in slices if s.first < s.last]:
-            yield _sorted(slices, labels, shape)
+def _second_pass(
+    task: Task, reader: DataFormat, spools: Sequence[Spool], validation: float
+) -> tuple[Shape, Iterator[Piece]]:
+    """What the rows of the second pass are like, and the rows."""
+    summaries = [s.summary for s in spools]
+    rows, entries = (sum(getattr(s, name) for s in summaries) for name in ("rows", "entries"))
+    labels = _labels(task, summaries)
+    numbers = [class_numbers(labels, s.words) for s in summaries]
+    runs = whole_runs(spools)
+    if is_table(reader):
+        found, recoders = _fitted(task, reader.options, summaries, runs, validation)
+        columns = len(found.numbers) + len(found.words)
+        shape = Shape(found.layout, rows, found.features, entries, labels, found.to_json())
+        return shape, pieces(runs, shape, 8 * rows * columns, numbers, join_cells(found, recoders, columns))
+    plain = cast(RowFormat, reader)
+    features = plain.features or max(1, *(s.features for s in summaries), 0)
+    shape = Shape(choose_layout(plain.layout, rows, features, entries), rows, features, entries, labels)
+    return shape, pieces(runs, shape, 8 * entries, numbers, join_rows(shape))
 
 
-class _Slice:
-    """Rows first to last of a run, read from its scratch file when asked for."""
-
-    def __init__(self, fd: int, run: Run, first: int, last: int) -> None:
-        self._fd, self._run = fd, run
-        self.first, self.last = first, last
-
-    def read(self) -> tuple[NDArray[Any], ...]:
-        """Keys, labels, lengths, indices and values."""
-        n, count = self._run.rows, self.last - self.first
-        at_labels = self._run.offset + 8 * n
-        at_indptr = at_labels + 8 * n
-        at_indices = at_indptr + 4 * (n + 1)
-        at_values = at_indices + 4 * self._run.entries
-        indptr = _read(self._fd, at_indptr + 4 * self.first, "<i4", count + 1)
-        start, entries = int(indptr[0]), int(indptr[-1] - indptr[0])
-        return (
-            _read(self._fd, self._run.offset + 8 * self.first, "<u8", count),
-            _read(self._fd, at_labels + 8 * self.first, "<f8", count),
-            np.diff(indptr),
-            _read(self._fd, at_indices + 4 * start, "<i4", entries),
-            _read(self._fd, at_values + 4 * start, "<f4", entries),
-        )
+def _fitted(
+    task: Task, options: TableOptions, summaries: Sequence[Summary], runs: Sequence[Slice], validation: float
+) -> tuple[Preprocessing, list[Recoder]]:
+    """How tables are preprocessed, found from the rows to train on unless it is given; and each process's codes."""
+    vocabularies = [s.vocabularies for s in summaries]
+    if task.preprocessing is not None:
+        found = Preprocessing.from_json(task.preprocessing)
+    else:
+        assert task.schema is not None  # noqa: S101
+        rows, entries = (sum(getattr(s, name) for s in summaries) for name in ("rows", "entries"))
+        fitting = Fitting(task.schema, options, vocabularies)
+        fit(first_rows(runs, split_rows(rows, validation)[0]), fitting, summaries[0].features)
+        found = fitting.finish(rows, entries)
+    return found, [Recoder(found, vocabulary) for vocabulary in vocabularies]
 
 
-def _sorted(slices: Sequence[_Slice], labels: NDArray[Any], shape: Shape) -> Piece:
-    """The rows of all slices, sorted by key, in the layout of the shards."""
-    keys, names, lengths, indices, values = map(np.concatenate, zip(*(s.read() for s in slices), strict=True))
-    order = np.argsort(keys)
-    y = np.searchsorted(labels, names[order]).astype(np.float32)
-    indptr = np.zeros(len(order) + 1, np.int64)
-    np.cumsum(lengths, out=indptr[1:])
-    if shape.layout == "dense":
-        return {"y": y, "x": scatter(order, indptr, indices, values, shape.features)}
-    ends, (indices, values) = take_rows(order, indptr, indices, values)
-    return {"y": y, "lengths": np.diff(ends).astype(np.int32), "indices": indices, "values": values}
+def _labels(task: Task, summaries: Sequence[Summary]) -> tuple[Label, ...]:
+    if task.target == "number":
+        return ()
+    if task.labels is not None:
+        check_classes(task.labels)
+        return tuple(task.labels)
+    numbers, words = set[float](), set[str]()
+    return merge_labels(numbers.union(*(s.numbers for s in summaries)), words.union(*(s.words for s in summaries)))
 
 
-def scatter(
-    order: NDArray[Any], indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any], features: int
-) -> NDArray[np.float32]:
-    """Sparse rows as dense ones, (n, features), in the order wanted; cells that are not there are 0."""
-    x = np.zeros((len(order), features), np.float32)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order)) * features
-    x.reshape(-1)[np.repeat(place, np.diff(indptr)) + indices] = values
-    return x
-
-
-def _read(fd: int, offset: int, dtype: str, count: int) -> NDArray[Any]:
-    array = np.empty(count, dtype)
-    if count and os.preadv(fd, [array.data.cast("B")], offset) != array.nbytes:
-        raise LambdaMLError("a temporary file is shorter than what was written to it")
-    return array
+def _schema(reader: DataFormat, files: Sequence[Path], preprocessing: Preprocessing | None) -> Schema | None:
+    """The columns to read, of tables: those that all files have."""
+    if not is_table(reader):
+        if preprocessing is not None:
+            raise DataError(f"{files[0]} has features, and the model takes raw columns", hint="give it a table")
+        return None
+    found = common_schema(files, [reader.schema(file) for file in files])
+    return preprocessing.schema(found, where=str(files[0])) if preprocessing is not None else found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -32,7 +33,9 @@ class Shape(NamedTuple):
     """All that has to be known of the rows before the first of them is written.
 
     Attributes:
-        entries: stored cells of x over all rows.
+        entries: stored cells of x over all rows; about that many, for a table.
+        labels: of the classes, in order; none where rows are labelled with numbers.
+        preprocessing: for the manifest.
     """
 
     layout: Layout
@@ -40,6 +43,7 @@ class Shape(NamedTuple):
     features: int
     entries: int
     labels: tuple[Label, ...]
+    preprocessing: Mapping[str, Any] | None = None
 
     @property
     def bytes(self) -> int:
@@ -82,11 +86,10 @@ class PartitionWriter:
         validation: share of the rows kept for validation, the last of the order.
 
     Raises:
-        DataError: fewer or more than two classes, or fewer rows than shards.
+        DataError: fewer rows than shards.
     """
 
     def __init__(self, store: FullStorage, shape: Shape, *, seed: int, shards: int, validation: float) -> None:
-        check_classes(shape.labels)
         train, kept = split_rows(shape.rows, validation)
         if train < shards:
             raise DataError(
@@ -138,7 +141,7 @@ class PartitionWriter:
             features=self._shape.features,
             labels=self._shape.labels,
             counts=tuple(int(n) for n in self._counts),
-            preprocessing=None,
+            preprocessing=self._shape.preprocessing,
             seed=self._seed,
             train=tuple(self._written["train"]),
             validation=tuple(self._written["validation"]),
@@ -148,7 +151,7 @@ class PartitionWriter:
 
     def _flush(self) -> None:
         split, rows = self._to_come.pop()
-        if split == "train":
+        if split == "train" and self._shape.labels:
             for piece in self._pending:
                 self._counts += np.bincount(piece["y"].astype(np.int64), minlength=len(self._counts))
         parts = encode(self._pending, self._shape.layout)
@@ -171,19 +174,6 @@ class PartitionWriter:
                 f"{key} exists already, left by an interrupted partition or being written by another",
                 hint="choose another place, or remove what is there",
             )
-
-
-def check_classes(labels: tuple[Label, ...]) -> None:
-    """Refuse other labels than two.
-
-    Raises:
-        DataError: one class only, or more than two.
-    """
-    if len(labels) == 1:
-        raise DataError(f"all rows have the label {labels[0]}", hint="a classifier needs rows of two classes")
-    if len(labels) > 2:
-        some = ", ".join(map(str, labels[:4]))
-        raise DataError(f"there are more than two labels: {some}, ...", hint="only two classes can be told apart yet")
 
 
 def _rows_of(piece: Piece, first: int, last: int) -> Piece:

@@ -266,10 +266,10 @@ def _data(value: Any, base: Path) -> DataSource:
 
 def _format(value: Any, source: str | None) -> Reference:
     """The format with its options; without a name, the one that the names of the source's files end like."""
-    from lambdaml_core.data.partition import format_of  # with numpy, which a listing of runs does without
-
     table = _table("data.format", value, "name")
     if source is not None and "name" not in table:
+        from lambdaml_core.data.sources import format_of  # with numpy, which a listing of runs does without
+
         return format_of(source, table)
     return _choice("data_format", _FORMAT_WORDS.get(table.get("name", ""), {}) | table, where="data.format")
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from lambdaml_core.data.arrays import write_arrays
-from lambdaml_core.data.partition import format_of, partition
+from lambdaml_core.data.partition import partition
 from lambdaml_core.data.shards import Manifest
+from lambdaml_core.data.sources import format_of
 from lambdaml_core.errors import DataError, JobError
 from lambdaml_core.options import nearest
 from lambdaml_core.registry import default_registry

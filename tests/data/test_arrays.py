@@ -106,7 +106,6 @@ def changed(value: Any) -> Any:
         (X, Y[:-1], "x has 8 rows and y 7 labels"),
         (X, Y[:, None], "y has 2 dimensions"),
         (X, np.zeros(8), "all rows have the label 0"),
-        (X, np.arange(8), "more than two labels"),
         (X, [0, np.nan] * 4, "y has labels that are NaN"),
         (X, np.array([0, np.nan] * 4, object), "NaN"),
         (X, ["a", None] * 4, "mixes labels of different kinds"),
