@@ -1,4 +1,4 @@
-"""``lambdaml partition``: a data file becomes shuffled binary shards."""
+"""``lambdaml partition``: data files become shuffled binary shards."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lambdaml_core.cli.output import json_option, print_json
-from lambdaml_core.registry import default_registry
+from lambdaml_core.cli.predict import format_named, format_option, options_option
 
 if TYPE_CHECKING:
     from lambdaml_core.data.spool import Progress
+    from lambdaml_core.specs import Target
 
 
 @click.command()
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, help="URL or directory to write to.")
 @click.option("--validation", type=float, default=0.2, show_default=True, help="Share of rows kept for validation.")
 @click.option("--seed", type=int, default=0, show_default=True, help="What the order of the rows comes from.")
-@click.option("--format", "name", help="How the file is read.  [default: by the ending of its name]")
+@click.option(
+    "--target",
+    type=click.Choice(["class", "number"]),
+    default="class",
+    show_default=True,
+    help="What labels are: classes to tell apart, or numbers to come near to.",
+)
+@format_option
+@options_option
 @click.option("--layout", type=click.Choice(["auto", "dense", "sparse"]), help="How rows are kept.  [default: auto]")
 @click.option("--features", type=int, help="Number of columns.  [default: the largest index]")
 @click.option("--processes", type=int, help="Processes that parse.  [default: one per core, if the file is large]")
@@ -35,22 +44,25 @@ def partition(
     out: str,
     validation: float,
     seed: int,
+    target: Target,
     name: str | None,
+    options: tuple[str, ...],
     layout: str | None,
     features: int | None,
     processes: int | None,
     as_json: bool,
 ) -> None:
-    """Read SOURCE once, shuffle and split its rows, and write binary shards that workers load without parsing."""
-    from lambdaml_core.data.sources import format_of
+    """Read SOURCE once, shuffle and split its rows, and write binary shards that workers load without parsing.
+
+    SOURCE is a file, a folder of files, or a pattern such as 'folder/*.csv'.
+    """
     from lambdaml_core.data.partition import partition as run
     from lambdaml_core.run.job import storage_url
     from lambdaml_core.storage import StorageURL
 
-    options = {k: v for k, v in {"layout": layout, "features": features}.items() if v is not None}
-    reference = (
-        default_registry().resolve("data_format", name, options, where="format") if name else format_of(source, options)
-    )
+    given = {"layout": layout, "features": features}
+    words = [*options, *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    format = format_named(source, name, words)
     url = storage_url(out, "--out")
     started = time.perf_counter()
     with _sigterm_interrupts(), _progress(quiet=as_json) as progress:
@@ -60,7 +72,8 @@ def partition(
             shards=shards,
             seed=seed,
             validation=validation,
-            format=reference,
+            target=target,
+            format=format,
             processes=processes,
             progress=progress,
         )
@@ -71,6 +84,7 @@ def partition(
         "features": manifest.features,
         "classes": manifest.classes,
         "labels": list(manifest.labels),
+        "counts": list(manifest.counts),
         "layout": manifest.layout,
         "shards": len(manifest.train),
         "bytes": manifest.nbytes,
@@ -85,14 +99,21 @@ def partition(
 
 
 def _print(report: dict[str, Any]) -> None:
-    labels = " and ".join(map(str, report["labels"]))
     click.echo(
         f"{report['rows']:,} rows to train on and {report['validation_rows']:,} for validation, "
-        f"{report['features']:,} features ({report['layout']}), labels {labels}"
+        f"{report['features']:,} features ({report['layout']}), {_labels(report['labels'])}"
     )
     click.echo(
         f"{report['shards']} shards, {report['bytes'] / 1e6:,.1f} MB, in {report['seconds']:.1f} s: {report['out']}"
     )
+
+
+def _labels(labels: list[Any]) -> str:
+    if not labels:
+        return "labelled with numbers"
+    if len(labels) == 2:
+        return f"labels {labels[0]} and {labels[1]}"
+    return f"{len(labels):,} classes: {', '.join(map(str, labels[:4]))}" + (", ..." if labels[4:] else "")
 
 
 @contextlib.contextmanager

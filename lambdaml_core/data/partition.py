@@ -27,7 +27,7 @@ from lambdaml_core.data.merge import Slice, Spool, first_rows, fit, join_cells, 
 from lambdaml_core.data.order import split_rows
 from lambdaml_core.data.preprocess import Preprocessing
 from lambdaml_core.data.shards import Label, Manifest, Piece
-from lambdaml_core.data.sources import common_schema, data_files, format_of, labelled_as
+from lambdaml_core.data.sources import at_line, common_schema, data_files, format_of, labelled_as
 from lambdaml_core.data.spool import LINES_PER_FILE, Progress, Summary, Task, parse_share
 from lambdaml_core.data.writer import PartitionWriter, Shape, check_request, choose_layout
 from lambdaml_core.errors import DataError, LambdaMLError, OptionError, StorageFull
@@ -201,7 +201,7 @@ def _check(source: str, task: Task, spools: Sequence[Spool]) -> None:
     if failed:
         first = min(failed, key=lambda s: s.failed)
         file, line = divmod(first.failed, LINES_PER_FILE)
-        raise DataError(f"{task.files[file]}, line {line + 1}: {first.message}", hint=first.hint)
+        raise at_line(task.files[file], line, first.message, first.hint)
     if not any(s.summary.rows for s in spools):
         raise DataError(f"{source} has no rows", hint="check that it is the right file")
 
@@ -259,4 +259,4 @@ def _schema(reader: DataFormat, files: Sequence[Path], preprocessing: Preprocess
             raise DataError(f"{files[0]} has features, and the model takes raw columns", hint="give it a table")
         return None
     found = common_schema(files, [reader.schema(file) for file in files])
-    return preprocessing.schema(found, where=str(files[0])) if preprocessing is not None else found
+    return preprocessing.schema(found, where=str(files[0]), labelled=True) if preprocessing is not None else found

@@ -126,28 +126,33 @@ class Preprocessing:
         pairs = zip(self.words, self.categories, strict=False)
         return (*self.numbers, *hashed, *(f"{column}={word}" for column, words in pairs for word in words))
 
-    def schema(self, found: Schema, *, where: str) -> Schema:
-        """The columns to read of a table that has these; the label, if there is one, stays a label.
+    def schema(self, found: Schema, *, where: str, labelled: bool = False) -> Schema:
+        """The columns to read of a table that has these; its label stays one, if it is no feature.
 
         Args:
             where: what the table is called in messages.
+            labelled: whether there must be a label.
 
         Raises:
-            DataError: one that is needed is not there.
+            DataError: a column that is needed is not there.
         """
         missing = [name for name in (*self.numbers, *self.words) if name not in (*found.numbers, *found.words)]
         if missing:
             raise DataError(
                 f"{where} has no column {missing[0]}, which the model needs",
-                hint=f"missing are: {', '.join(missing)}" if missing[1:] else None,
+                hint=f"missing are: {', '.join(missing)}" if missing[1:] else "give data like the training data",
             )
-        if found.label is None:
+        if found.label is None or found.label in (*self.numbers, *self.words):
+            if labelled:
+                raise DataError(
+                    f"{where} has no column of labels beside those that the model learns from",
+                    hint="name it by the option label",
+                )
             return Schema(self.numbers, self.words, None)
-        words = self.label_words if found.label == self.label else found.label in found.words
         label = (found.label,)
-        return Schema(
-            self.numbers if words else self.numbers + label, self.words + label if words else self.words, found.label
-        )
+        if self.label_words if found.label == self.label else found.label in found.words:
+            return Schema(self.numbers, self.words + label, found.label)
+        return Schema(self.numbers + label, self.words, found.label)
 
     def coders(self) -> dict[str, Coder]:
         """What looks up the words of each column of words."""

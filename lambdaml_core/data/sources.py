@@ -61,6 +61,11 @@ def format_of(source: str | os.PathLike[str], values: Mapping[str, Any] | None =
     return Reference.of(first, values or {}, where="format")
 
 
+def at_line(file: str | Path, line: int, message: str, hint: str | None) -> DataError:
+    """What is wrong with a line of a file, which is counted from 0."""
+    return DataError(f"{file}, line {line + 1}: {message}", hint=hint)
+
+
 def labelled_as(format: Reference, preprocessing: Preprocessing | None) -> Reference:
     """A format of tables whose label is the one of before, if its options do not say which it is."""
     if preprocessing is None or preprocessing.label is None or format.values.get("label", "") is not None:

@@ -53,6 +53,7 @@ def test_the_json_object_has_what_the_manifest_has(
         "features": 512,
         "classes": 2,
         "labels": [0, 1],
+        "counts": list(manifest.counts),
         "layout": "dense",
         "shards": 3,
         "bytes": manifest.nbytes,
@@ -65,7 +66,7 @@ def test_the_json_object_has_what_the_manifest_has(
     ("words", "code", "says"),
     [
         (["none.libsvm", "--shards", "1"], "data", "none.libsvm cannot be read"),
-        (["rows.csv", "--shards", "1"], "data", "the format of rows.csv cannot be told"),
+        (["rows.words", "--shards", "1"], "data", "the format of rows.words cannot be told"),
         (["bad.libsvm", "--shards", "1"], "data", "bad.libsvm, line 2: the value of index 1 is 'x'"),
         (["bad.libsvm", "--shards", "0"], "option", "shards must be at least 1"),
         (["bad.libsvm", "--shards", "1", "--validation", "1"], "option", "validation must be"),
