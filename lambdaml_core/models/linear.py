@@ -58,7 +58,7 @@ class Linear(ABC):
                 slopes.T[...] *= batch.weights
             loss = float(np.add.reduce(losses))
             weights, bias = self._split(out, batch)
-            weights[...] = batch.x.T @ slopes
+            weights[...] = _transposed(batch.x) @ slopes
             if bias.size:
                 bias[...] = np.add.reduce(slopes)
         return loss if math.isfinite(loss) else self._total_loss(self.predict(params, batch), batch, batch.weights)
@@ -103,6 +103,17 @@ def _margins(weights: NDArray[Any], bias: NDArray[Any], batch: Batch) -> NDArray
     if bias.size:
         margins += bias
     return margins
+
+
+def _transposed(x: Any) -> Any:
+    """``x.T``, a view. scipy's own copies values that are a part of a larger array, as those of a batch are."""
+    if isinstance(x, np.ndarray):
+        return x.T
+    from scipy.sparse import csc_matrix
+
+    transposed: Any = csc_matrix((x.shape[1], x.shape[0]))
+    transposed.data, transposed.indices, transposed.indptr = x.data, x.indices, x.indptr
+    return transposed
 
 
 def _columns(data: Data) -> int:
