@@ -9,7 +9,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from lambdaml_core.data.formats import Block, MalformedRow, Schema, Table
 from lambdaml_core.data.text import text_blocks
 from lambdaml_core.errors import DataError, OptionError
 
+_TSV = (".tsv", ".tsv.gz")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -42,7 +43,8 @@ class Csv:
     """Reads CSV; implements :class:`lambdaml_core.data.formats.TableFormat`.
 
     A column is of numbers if all its cells in the first MiB are, and the options do not say otherwise. A column
-    without a name is called by its number, from 0.
+    without a name is called by its number, from 0. Files called ``.tsv`` have tabulators unless another delimiter is
+    given.
     """
 
     def __init__(self, options: CsvOptions) -> None:
@@ -70,12 +72,14 @@ class Csv:
     def blocks(self, path: Path) -> Iterator[Block]:
         """As the contract says."""
         names: tuple[str, ...] | None = None
+        tabs = self._delimiter == "," and path.name.lower().endswith(_TSV)
+        delimiter = "\t" if tabs else self._delimiter
         for block in text_blocks(path, quoted=True):
             text, header = block.data, False
             if names is None:
                 text, header = text.removeprefix(_BYTE_ORDER_MARK), self.options.header
-                names = self._names(path, text)
-            yield Block(block.first, CsvText(text, names, self._delimiter, header), block.read)
+                names = _names(path, text, delimiter, header)
+            yield Block(block.first, CsvText(text, names, delimiter, header), block.read)
 
     def parse(self, data: CsvText, schema: Schema) -> Table:
         """As the contract says."""
@@ -92,18 +96,25 @@ class Csv:
             raise cells.problem
         return table
 
-    def _names(self, path: Path, text: bytes) -> tuple[str, ...]:
-        """The names in the first record, or as many numbers as it has cells."""
-        try:
-            reader = csv.reader(io.StringIO(text.decode(), newline="\n"), delimiter=self._delimiter)
-            first = next(filter(None, reader), [])
-        except (UnicodeDecodeError, csv.Error) as e:
-            raise DataError(f"{path}: {e}", hint="is it CSV in UTF-8?") from e
-        words = [cell.strip() for cell in first] if self.options.header else [""] * len(first)
-        return tuple(word or str(i) for i, word in enumerate(words))
+
+def _names(path: Path, text: bytes, delimiter: str, header: bool) -> tuple[str, ...]:
+    """The names in the first record, or as many numbers as it has cells."""
+    records = _records(_decode(text)[0], delimiter)
+    try:
+        first = next(filter(None, records))
+    except (StopIteration, csv.Error) as e:
+        raise DataError(
+            f"{path} does not begin as CSV in UTF-8 does: {e or 'nothing'}", hint="is it another file?"
+        ) from e
+    words = [cell.strip() if header else "" for cell in first]
+    return tuple(word or str(i) for i, word in enumerate(words))
 
 
-class _Cells(NamedTuple):
+def _records(text: str, delimiter: str) -> Any:
+    return csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, skipinitialspace=True, strict=True)
+
+
+class Cells(NamedTuple):
     """The cells of a block by column, up to the first line that is malformed.
 
     Attributes:
@@ -116,11 +127,11 @@ class _Cells(NamedTuple):
     problem: MalformedRow | None
 
 
-def _cells(data: CsvText) -> _Cells:
-    return _split(data) or _read(data)
+def _cells(data: CsvText) -> Cells:
+    return split_cells(data) or read_cells(data)
 
 
-def _split(data: CsvText) -> _Cells | None:
+def split_cells(data: CsvText) -> Cells | None:
     """The cells of a block without quotation marks, blank lines or anything wrong; None if it has any.
 
     Newlines become cells of their own, so that a single split makes all cells, and the newlines must be found in
@@ -137,13 +148,13 @@ def _split(data: CsvText) -> _Cells | None:
     if len(cells) != rows * (count + 1) or cells[count :: count + 1].count("\n") != rows:
         return None
     start = (count + 1) * data.header
-    return _Cells([cells[start + i :: count + 1] for i in range(count)], np.arange(data.header, rows), None)
+    return Cells([cells[start + i :: count + 1] for i in range(count)], np.arange(data.header, rows), None)
 
 
-def _read(data: CsvText) -> _Cells:
+def read_cells(data: CsvText) -> Cells:
     """The cells of any block, read as Python's csv does."""
     text, problem = _decode(data.text)
-    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=data.delimiter, skipinitialspace=True, strict=True)
+    reader = _records(text, data.delimiter)
     rows: list[list[str]] = []
     lines: list[int] = []
     start = 0
@@ -165,7 +176,7 @@ def _read(data: CsvText) -> _Cells:
         )
         rows, lines = rows[:ragged], lines[:ragged]
     columns = list(zip(*rows, strict=True)) if rows else [()] * count
-    return _Cells(columns, np.array(lines, np.int64), problem)
+    return Cells(columns, np.array(lines, np.int64), problem)
 
 
 def _decode(data: bytes) -> tuple[str, MalformedRow | None]:
