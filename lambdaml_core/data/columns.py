@@ -18,6 +18,7 @@ from lambdaml_core.options import nearest
 MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"))
 """What pandas, R and SQL write where there is nothing; in every format, so that a model can be given any."""
 
+_BLOCK_CELLS = 1 << 20
 _POSITION = re.compile(r"-?\d+")
 _USUAL_LABELS = ("label", "target")
 
@@ -72,7 +73,7 @@ def kept_columns(names: Sequence[str], options: TableOptions) -> list[str]:
 
 def rows_per_block(columns: int) -> int:
     """How many rows of a table that has no lines make a block: about a million cells."""
-    return max(1, (1 << 20) // max(16, columns))
+    return max(1, _BLOCK_CELLS // max(16, columns))
 
 
 def to_table(
