@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lambdaml_core.comm.base import Arrays
 from lambdaml_core.data.base import Batch
 from lambdaml_core.errors import DataError
-from lambdaml_core.models.linear import Linear
+from lambdaml_core.models.linear import Linear, total
 
 _LEAST_SPREAD = 1e-12  # variance over mean square below which the difference of two float64 sums says nothing
 
@@ -54,9 +54,11 @@ class LeastSquares(Linear):
                 hint="partition the source with target = number, or take logistic_regression or svm",
             )
 
-    def _losses_and_slopes(self, margins: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        margins -= y
-        return margins * margins / 2, margins
+    def _loss_and_slopes(
+        self, margins: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        wrong = np.subtract(margins, y, out=margins)
+        return total(wrong * wrong, weights) / 2, wrong
 
     def _losses(self, margins: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         losses: NDArray[Any] = np.square(margins.astype(np.float64) - y) / 2

@@ -52,11 +52,9 @@ class Linear(ABC):
         """
         weights, bias = self._split(params, batch)
         with np.errstate(over="ignore", invalid="ignore"):
-            losses, slopes = self._losses_and_slopes(_margins(weights, bias, batch), batch.y)
+            loss, slopes = self._loss_and_slopes(_margins(weights, bias, batch), batch.y, batch.weights)
             if batch.weights is not None:
-                losses *= batch.weights
                 slopes.T[...] *= batch.weights
-            loss = float(np.add.reduce(losses))
             weights, bias = self._split(out, batch)
             weights[...] = _transposed(batch.x) @ slopes
             if bias.size:
@@ -73,10 +71,12 @@ class Linear(ABC):
         """Refuse data with so many classes if the model cannot learn from it; 0 is numbers."""
 
     @abstractmethod
-    def _losses_and_slopes(self, margins: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The loss of each row, (n,), and its slopes over the margins, in their shape. May overwrite the margins.
+    def _loss_and_slopes(
+        self, margins: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        """The weighted sum of losses, and the slopes of the rows' losses, not weighted, in the shape of margins.
 
-        A row whose margins are not all finite has a loss that is not finite either.
+        May overwrite the margins. If they are not all finite, the loss is not finite either.
         """
 
     @abstractmethod
@@ -96,6 +96,11 @@ class Linear(ABC):
         columns = params.size // (features + self._bias)
         weights, bias = params[: features * columns], params[features * columns :]
         return (weights if columns == 1 else weights.reshape(features, columns)), bias
+
+
+def total(losses: NDArray[Any], weights: NDArray[Any] | None) -> float:
+    """The sum of losses, (n,), each times its weight."""
+    return float(np.add.reduce(losses) if weights is None else weights.dot(losses))
 
 
 def _margins(weights: NDArray[Any], bias: NDArray[Any], batch: Batch) -> NDArray[Any]:

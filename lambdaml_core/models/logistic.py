@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.data.base import Batch
 from lambdaml_core.models.classes import LinearClassifier
+from lambdaml_core.models.linear import total
 
 
 class LogisticRegression(LinearClassifier):
@@ -28,22 +29,28 @@ class LogisticRegression(LinearClassifier):
         probabilities: NDArray[Any] = powers / powers.sum(axis=1, keepdims=True)
         return probabilities
 
-    def _losses_and_slopes(self, margins: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        return _sigmoid(margins, y) if margins.ndim == 1 else _softmax(margins, y)
+    def _loss_and_slopes(
+        self, margins: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        if margins.ndim == 1:
+            return _sigmoid(margins, y, weights)
+        losses, slopes = _softmax(margins, y)
+        return total(losses, weights), slopes
 
     def _losses(self, margins: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         margins = margins.astype(np.float64)
-        if margins.ndim == 1:
-            wrong = (1.0 - 2.0 * y) * margins
-            losses: NDArray[Any] = np.maximum(wrong, 0.0) + np.log1p(np.exp(-np.abs(wrong)))
-            return losses
-        return _softmax(margins, y)[0]
+        if margins.ndim == 2:
+            return _softmax(margins, y)[0]
+        wrong = (1.0 - 2.0 * y) * margins
+        losses: NDArray[Any] = np.maximum(wrong, 0.0) + np.log1p(np.exp(-np.abs(wrong)))
+        return losses
 
 
-def _sigmoid(margins: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _sigmoid(margins: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None) -> tuple[float, NDArray[Any]]:
     """As anybody would: 1 / (1 + exp(-margin)) - y. Where exp overflows that is right nevertheless.
 
-    The loss reuses the terms, as log(1 + exp(-margin)) + (1 - y) margin, which is accurate to some 1e-7 of the margin.
+    The loss reuses the terms: it is the sum of log(1 + exp(-margin)) + margin - y margin, which is accurate to some
+    1e-7 of the margins.
     """
     minus = np.negative(margins, out=margins)
     terms = np.exp(minus)
@@ -51,9 +58,9 @@ def _sigmoid(margins: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDAr
     slopes = 1 / terms
     slopes -= y
     np.log(terms, out=terms)
-    minus *= 1 - y
     terms -= minus
-    return terms, slopes
+    weighted = y if weights is None else y * weights
+    return max(total(terms, weights) + float(weighted.dot(minus)), 0.0), slopes
 
 
 def _softmax(margins: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

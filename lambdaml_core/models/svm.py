@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.builtin import SVMOptions
 from lambdaml_core.models.classes import LinearClassifier
+from lambdaml_core.models.linear import total
 
 
 class SVM(LinearClassifier):
@@ -22,7 +23,16 @@ class SVM(LinearClassifier):
         super().__init__(options)
         self._squared = options.loss == "squared_hinge"
 
-    def _losses_and_slopes(self, margins: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _loss_and_slopes(
+        self, margins: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        losses, slopes = self._hinge(margins, y)
+        return total(losses, weights), slopes
+
+    def _losses(self, margins: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        return self._hinge(margins.astype(np.float64), y)[0]
+
+    def _hinge(self, margins: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         signs = _signs(margins, y)
         slack = 1 - signs * margins
         np.maximum(slack, 0, out=slack)
@@ -31,10 +41,7 @@ class SVM(LinearClassifier):
             losses, slopes = slack * slack, -2 * signs * slack
         else:
             losses, slopes = slack, -signs * (slack > 0)
-        return _by_row(losses), slopes
-
-    def _losses(self, margins: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-        return self._losses_and_slopes(margins.astype(np.float64), y)[0]
+        return (losses if losses.ndim == 1 else losses.sum(axis=1)), slopes
 
 
 def _signs(margins: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
@@ -44,7 +51,3 @@ def _signs(margins: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     signs = np.full_like(margins, -1)
     signs[np.arange(len(y)), y.astype(np.intp)] = 1
     return signs
-
-
-def _by_row(losses: NDArray[Any]) -> NDArray[Any]:
-    return losses if losses.ndim == 1 else losses.sum(axis=1)
