@@ -9,6 +9,9 @@ Features should be of about one size, as for every method of gradients: put a ``
 from __future__ import annotations
 
 import contextlib
+import math
+import numbers
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from lambdaml_core.errors import DataError, NotSupported
 from lambdaml_core.run.api import train
 from lambdaml_core.run.records import RunRecord
 from lambdaml_core.run.saved import SavedModel, decide
+from lambdaml_core.storage import open_storage
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -36,6 +40,8 @@ except ImportError as e:
 
 __all__ = ["SVM", "LeastSquares", "LogisticRegression"]
 
+_EPOCHS, _STEPS = 10, 500  # at least
+_LEAST = 1e-30  # rows of zeros are as flat as that
 _POWER_STEPS = 20  # of the power iteration: it comes within a few per cent, and the step size has that much to spare
 
 
@@ -48,7 +54,7 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What all of them have.
 
     Args:
-        epochs: passes over the rows, of which the step size falls to nothing over the last with ``schedule``.
+        epochs: passes over the rows; None: 10, or as many as make 500 steps where the rows are few.
         batch_size: rows of a mini-batch, over all workers together.
         learning_rate: step size at the first step; None: as large as the rows allow, by their curvature.
         schedule: how it falls: constant, inverse, inverse_sqrt, step or cosine.
@@ -60,8 +66,8 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         stop: when to stop before all epochs are done, the table ``[stop]`` of a job.
         workers, aggregators, provider, store, channel: where it runs. The default is a thread in this process, and a
             store that is removed once the model is there.
-        init_from: directory or URL of a saved model to start from.
-        random_state: seed of the order of rows; a number, or what scikit-learn makes one of.
+        init_from: a saved model to start from, or its directory or URL.
+        random_state: seed of the job, and so of the order of rows; None: 0. A ``RandomState`` draws one.
 
     Attributes:
         coef_, intercept_: (1, features) and (1,), or (classes, features) and (classes,); as in scikit-learn.
@@ -71,7 +77,7 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         model_: the :class:`SavedModel`, to save, or to predict from files with.
     """
 
-    epochs: int = 100
+    epochs: int | None = None
     batch_size: int = 1000
     learning_rate: float | None = None
     schedule: str = "cosine"
@@ -87,7 +93,7 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     provider: Any = "inline"
     store: str | None = None
     channel: str | None = None
-    init_from: str | None = None
+    init_from: SavedModel | str | None = None
     random_state: Any = 0
 
     _model: ClassVar[str]
@@ -114,10 +120,10 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 model={"name": self._model, "bias": self.fit_intercept, **model},
                 optimizer=self._steps(x, curvature),
                 provider=self.provider,
-                seed=0 if self.random_state is None else int(check_random_state(self.random_state).randint(2**31)),
+                seed=self._seed(),
                 workers=self.workers,
                 batch_size=self.batch_size,
-                epochs=self.epochs,
+                epochs=self.epochs or max(_EPOCHS, math.ceil(_STEPS / math.ceil(x.shape[0] / self.batch_size))),
                 aggregators=self.aggregators,
                 store=store,
                 channel=self.channel,
@@ -133,16 +139,28 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """The store of the user, or one that nothing is left of."""
         if self.store is not None:
             yield self.store
-            return
-        with tempfile.TemporaryDirectory(prefix="lambdaml-") as folder:
-            yield folder
+        elif self.provider == "inline":  # threads find it in memory, which saves much of a short fit
+            store = f"memory://{secrets.token_hex(8)}"
+            try:
+                yield store
+            finally:
+                memory = open_storage(store)
+                memory.delete(memory.list(""))
+        else:
+            with tempfile.TemporaryDirectory(prefix="lambdaml-") as folder:
+                yield folder
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, numbers.Integral | None):
+            return int(self.random_state or 0)
+        return int(check_random_state(self.random_state).randint(2**31))
 
     def _steps(self, x: Any, curvature: float) -> dict[str, Any]:
         """The optimizer with its options."""
         options = {"name": self.optimizer} if isinstance(self.optimizer, str) else dict(self.optimizer)
         rate = self.learning_rate
         return {
-            "learning_rate": 1 / (self._smoothness(x, curvature) + self.l2) if rate is None else rate,
+            "learning_rate": 1 / max(self._smoothness(x, curvature) + self.l2, _LEAST) if rate is None else rate,
             "schedule": self.schedule,
             "momentum": self.momentum,
             "nesterov": self.nesterov,
@@ -213,7 +231,7 @@ class _Classifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         keys: dict[str, Any] = {}
         if self.class_weight is not None:
-            keys["class_weight"] = {label: float(w) for label, w in zip(_words(self.classes_), weights, strict=True)}
+            keys["class_weight"] = {label: float(w) for label, w in zip(self.classes_.tolist(), weights, strict=True)}
         self._train(x, y, model=self._model_options(), curvature=self._curvature() * float(weights.max()), **keys)
         return self
 
@@ -224,7 +242,8 @@ class _Classifier(ClassifierMixin, _Linear):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) the label of each row."""
-        return decide(self.classes_, self.decision_function(X))
+        margins = self.decision_function(X)
+        return decide(self.classes_, margins)
 
     def _model_options(self) -> dict[str, Any]:
         return {}
@@ -288,8 +307,3 @@ class LeastSquares(RegressorMixin, _Linear):  # type: ignore[misc]
         """(n,) float64."""
         x = self._checked(X)
         return self.model_.predict(x)
-
-
-def _words(classes: NDArray[Any]) -> list[str]:
-    """Labels as a job's table of class weights names them; a whole float is a whole number."""
-    return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in classes.tolist()]

@@ -128,7 +128,7 @@ class SavedModel:
         """
         if not self.labels:
             raise NotSupported(f"{self.model.name} predicts numbers and has no margins", hint="use predict")
-        return self._built().predict(self.params, self._batch(x))
+        return self._margins(self._batch(x))
 
     def predict_proba(self, x: ArrayLike | Any) -> NDArray[Any]:
         """(n, classes) probabilities of each class, float64, rows adding to 1.
@@ -136,7 +136,7 @@ class SavedModel:
         Raises:
             NotSupported: the model has no probabilities.
         """
-        return self._probable().probabilities(self.params, self._batch(x))
+        return self._probable().probabilities(self.params.astype(np.float64), self._batch(x))
 
     def evaluate(self, x: ArrayLike | Any, y: ArrayLike) -> Mapping[str, float]:
         """Figures on these rows: ``loss``, and ``accuracy``, ``baseline_accuracy``, ``auc``, or ``rmse`` and ``r2``.
@@ -174,9 +174,9 @@ class SavedModel:
         Raises:
             NotSupported: the model has no probabilities; raised by the first step, before anything is read.
         """
-        probable = self._probable() if probabilities else None
+        probable, params = self._probable() if probabilities else None, self.params.astype(np.float64)
         for batch, _ in self._blocks(source, format, labelled=False):
-            yield Predictions(self._values(batch), probable.probabilities(self.params, batch) if probable else None)
+            yield Predictions(self._values(batch), probable.probabilities(params, batch) if probable else None)
 
     def evaluate_file(self, source: str | os.PathLike[str], *, format: Reference | None = None) -> Mapping[str, float]:
         """The figures of :meth:`evaluate` for the labelled rows of a file, a folder or a glob, and ``rows``.
@@ -259,10 +259,12 @@ class SavedModel:
         return built.penalised(Shape(self.features, len(self.labels)))
 
     def _values(self, batch: Batch) -> NDArray[Any]:
-        margins = self._built().predict(self.params, batch)
-        if not self.labels:
-            return margins.astype(np.float64)
-        return decide(np.asarray(self.labels), margins)
+        margins = self._margins(batch)
+        return decide(np.asarray(self.labels), margins) if self.labels else margins
+
+    def _margins(self, batch: Batch) -> NDArray[Any]:
+        """In float64, so that what is said of a row does not depend on the rows beside it."""
+        return self._built().predict(self.params.astype(np.float64), batch)
 
     def _figures(self, batches: Iterable[Batch]) -> Mapping[str, float]:
         built = self._built()
