@@ -74,7 +74,7 @@ def _arrow() -> Any:
         import pyarrow.parquet
     except ImportError as e:
         raise NotSupported(
-            f"reading Parquet needs pyarrow, which cannot be imported: {e}", hint="pip install 'pyarrow>=15'"
+            f"reading Parquet needs pyarrow, which cannot be imported: {e}", hint="pip install 'pyarrow>=18'"
         ) from e
     return pyarrow
 
@@ -94,12 +94,10 @@ def _damaged(path: Path, e: Exception) -> DataError:
 
 
 def _is_number(field: Any, path: Path) -> bool:
-    types = _arrow().types
-    kind = field.type.value_type if types.is_dictionary(field.type) else field.type
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+    types, kind = _arrow().types, field.type
+    words = (types.is_dictionary, types.is_string, types.is_large_string, types.is_string_view)
+    if any(is_one(kind) for is_one in words):
         return False
-    if kind != field.type:
-        return False  # categories of numbers are categories
     numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
     if any(is_one(kind) for is_one in numbers):
         return True
