@@ -18,6 +18,10 @@ from typing import Any
 
 from PIL import Image
 
+RGB = tuple[int, int, int]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
 _DEADLINE_S = 60.0
 _FLAGS = [
     "--headless=new",
@@ -154,3 +158,33 @@ def _pipe() -> tuple[int, int]:
     for end in ends:
         os.close(end)
     return moved[0], moved[1]
+
+
+# --- looking ----------------------------------------------------------------------------------------------
+
+
+def colour(browser: Browser, name: str) -> RGB:
+    """The colour that page.css gives a name, as a browser understands it."""
+    found = browser.evaluate(f"getComputedStyle(document.documentElement).getPropertyValue('--{name}').trim()")
+    return (int(found[1:3], 16), int(found[3:5], 16), int(found[5:7], 16))
+
+
+def boxes(browser: Browser, selector: str) -> list[Box]:
+    """Where elements are on the page: left, top, right, bottom."""
+    script = (
+        f"[...document.querySelectorAll({selector!r})].map(e => e.getBoundingClientRect())"
+        ".map(b => [b.left, b.top + scrollY, b.right, b.bottom + scrollY])"
+    )
+    return [tuple(box) for box in browser.evaluate(script)]
+
+
+def pixels(picture: Image.Image, box: Box, wanted: RGB, slack: int = 40) -> list[tuple[int, int]]:
+    """Where in a box there is this colour, or nearly."""
+    left, top, right, bottom = (round(v) for v in box)
+    piece = picture.crop((left, top, right, bottom))
+    data = piece.tobytes()
+    found = []
+    for i in range(0, len(data), 3):
+        if sum(abs(data[i + k] - wanted[k]) for k in range(3)) <= slack:
+            found.append((left + i // 3 % piece.width, top + i // 3 // piece.width))
+    return found
