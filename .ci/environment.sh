@@ -24,17 +24,28 @@ find_python() {
     return 1
 }
 
-# Debian ships Python without the means to make virtual environments; the package python3-venv brings both.
-install_python() {
-    [[ -z ${PYTHON:-} ]] && command -v apt-get >/dev/null || return 1
+# apt_install PACKAGE: as root or by sudo; fails where there is neither, or no apt-get.
+apt_install() {
+    command -v apt-get >/dev/null || return 1
     local as_root=()
     if [[ $(id -u) != 0 ]]; then
         command -v sudo >/dev/null || return 1
         as_root=(sudo)
     fi
-    echo "installing python3-venv with apt-get" >&2
+    echo "installing $1 with apt-get" >&2
     "${as_root[@]}" apt-get update -qq >&2 &&
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >&2
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >&2
+}
+
+# Debian ships Python without the means to make virtual environments; the package python3-venv brings both.
+install_python() {
+    [[ -z ${PYTHON:-} ]] && apt_install python3-venv
+}
+
+# Reports of runs are looked at in a real browser.
+need_chromium() {
+    command -v chromium >/dev/null || apt_install chromium ||
+        fail "needs the browser chromium to look at reports; install it (Debian: apt-get install chromium)"
 }
 
 # make_environment NAME INSTALL FILE...: .venv/NAME in which the function INSTALL has run, given its Python. It is
