@@ -15,6 +15,7 @@ from lambdaml_core.errors import DataError
 from lambdaml_core.specs import Target
 
 MOST_CLASSES = 10_000
+EXACT_BELOW = 2.0**53  # float64 has all integers up to here
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -96,7 +97,7 @@ def _refuse(bad: NDArray[np.bool_], labels: NDArray[Any], lines: NDArray[Any], w
 
 def as_label(value: Label) -> Label:
     """A label as its user has it: an integer that came as a float is one."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT_BELOW else value
 
 
 def merge_labels(numbers: set[float], words: set[str]) -> tuple[Label, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lambdaml_core.data.columns import number_column, to_table, to_word
 from lambdaml_core.data.formats import Block, DataFormat, MalformedRow, RowFormat, Rows, Schema, TableFormat, is_table
 from lambdaml_core.data.frames import frame_table
+from lambdaml_core.data.labels import EXACT_BELOW
 from lambdaml_core.data.merge import scatter
 from lambdaml_core.data.preprocess import Preprocessing
 from lambdaml_core.data.sources import at_line, data_files, format_of, labelled_as
@@ -155,6 +156,6 @@ def _own_labels(
         raise at_line(file, line, "the label is missing", "drop such rows")
     if missing.all():
         return None
-    if labels.dtype.kind == "f" and (labels == np.rint(labels)).all() and (np.abs(labels) < 2**53).all():
+    if labels.dtype.kind == "f" and (labels == np.rint(labels)).all() and (np.abs(labels) < EXACT_BELOW).all():
         return labels.astype(np.int64)
     return labels
