@@ -7,8 +7,6 @@ Nothing in them is unpickled.
 from __future__ import annotations
 
 import contextlib
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +17,11 @@ from numpy.typing import NDArray
 
 from lambdaml_core.builtin import ArrayOptions
 from lambdaml_core.data.formats import Block, MalformedRow, Rows
-from lambdaml_core.errors import DataError
+from lambdaml_core.errors import DataError, LambdaMLError
 from lambdaml_core.options import nearest
 
 _BLOCK_CELLS = 1 << 18
-_DAMAGED = (
-    OSError, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError, MemoryError,
-    OverflowError, TypeError, zlib.error, zipfile.BadZipFile,
-)  # fmt: skip
+_MOST_COLUMNS = 2**31 - 1  # indices are int32
 
 
 class Matrix(NamedTuple):
@@ -93,8 +88,8 @@ class Npy(_Matrices):
 
     def _load(self, path: Path, features: int | None) -> Matrix:
         x = _matrix(path, _array(path))
-        if (file := _labels_file(path, self._options, features)) is not None:
-            return Matrix(x, _labels(file, _array(file), x.shape[0]))
+        if (beside := _labels_file(path, self._options, features)) is not None:
+            return Matrix(x, _labels(beside, _array(beside), x.shape[0]))
         columns, label = x.shape[1], self._options.label
         if columns == features:
             return Matrix(x, None)
@@ -110,14 +105,12 @@ class Npz(_Matrices):
     """Reads NPZ files; implements :class:`lambdaml_core.data.formats.RowFormat`."""
 
     def _load(self, path: Path, features: int | None) -> Matrix:
-        with _reading(path), np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is no NPZ file", hint="is it NPY?")
+        with _reading(path), path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
             sparse = {"format", "shape", "data"} <= set(arrays.files)
             x = _sparse(path) if sparse else _named(path, arrays, self._options.x, "x")
             x = x if sparse else _matrix(path, x)
-            if (file := _labels_file(path, self._options, features)) is not None:
-                return Matrix(x, _labels(file, _array(file), x.shape[0]))
+            if (beside := _labels_file(path, self._options, features)) is not None:
+                return Matrix(x, _labels(beside, _array(beside), x.shape[0]))
             if features is not None and self._options.y not in arrays.files:
                 return Matrix(x, None)
             return Matrix(x, _labels(path, _named(path, arrays, self._options.y, "y"), x.shape[0]))
@@ -158,22 +151,18 @@ def _as_float32(indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
+    except LambdaMLError:
+        raise
     except FileNotFoundError as e:
         raise DataError(f"{path} does not exist", hint="check the path") from e
-    except _DAMAGED as e:
+    except Exception as e:  # numpy and zipfile let a damaged header raise almost anything
         said = (str(e).splitlines() or [type(e).__name__])[0]
-        raise DataError(
-            f"{path} cannot be read as an array: {said}", hint="save it again, with no objects in it"
-        ) from e
+        raise DataError(f"{path} cannot be read as an array: {said}", hint="is it damaged, or has it objects?") from e
 
 
 def _array(path: Path) -> NDArray[Any]:
     with _reading(path):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            array.close()
-            raise DataError(f"{path} is no NPY file", hint="is it NPZ?")
-    return np.asarray(array)
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def _named(path: Path, arrays: Any, name: str, option: str) -> NDArray[Any]:
@@ -200,6 +189,8 @@ def _sparse(path: Path) -> Any:
     x: Any = scipy.sparse.load_npz(path)
     if x.ndim != 2 or x.shape[1] == 0 or x.dtype.kind not in "biuf":
         raise DataError(f"{path} has a sparse array of {x.dtype}, of shape {x.shape}", hint="a matrix is needed")
+    if x.shape[1] > _MOST_COLUMNS:
+        raise DataError(f"{path} has {x.shape[1]} columns", hint=f"at most {_MOST_COLUMNS} are possible")
     x = x.tocsr()
     x.check_format(full_check=True)
     x.sum_duplicates()
