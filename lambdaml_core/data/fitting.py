@@ -50,7 +50,7 @@ class Moments:
             before, self._count = self._count, self._count + count
             share = count / np.maximum(self._count, 1)
             self._mean += ahead * share
-            self._squares += squares + np.square(ahead) * before * share
+            self._squares += squares + np.square(np.where(before > 0, ahead, 0)) * before * share
 
     def mean(self) -> NDArray[np.float64]:
         """(columns,); 0 where there was no number."""
