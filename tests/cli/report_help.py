@@ -11,6 +11,10 @@ from browser import Browser
 from lambdaml_core.cli.page.report import report_page
 from lambdaml_core.run.history import RunHistory
 
+HOSTILE = (
+    "</p></title></style><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">&'\""
+)
+
 
 def show(browser: Browser, history: RunHistory, folder: Path, **how: Any) -> str:
     """Open the report of a history that was changed by hand. Returns the text of the page."""

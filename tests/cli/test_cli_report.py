@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from browser import Browser
 from cli_help import everything_in, lambdaml, printed
-from report_help import changed, show
+from report_help import HOSTILE, changed, show
 
 from lambdaml_core.run.history import RunHistory
 
@@ -65,10 +65,6 @@ def test_requests_by_worker_and_what_they_cost(browser: Browser, history: RunHis
 
 
 # --- text from others -----------------------------------------------------------------------------------------
-
-HOSTILE = (
-    "</p></title></style><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">&'\""
-)
 
 
 def test_text_from_others_is_text(browser: Browser, history: RunHistory, tmp_path: Path) -> None:

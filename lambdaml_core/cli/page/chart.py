@@ -30,7 +30,8 @@ class Series(NamedTuple):
 
     Attributes:
         points: by rising x; None where there is no value, and the curve is interrupted.
-        look: classes of its line, as page.css has them: ``c0`` to ``c7``, ``faint``, ``dashed``.
+        look: classes of its line, as page.css has them: ``c0`` to ``c7``, ``soft`` or ``faint``, and perhaps
+            ``dashed`` or ``dotted``.
     """
 
     name: str
@@ -196,7 +197,7 @@ def _curve(series: Series, x_scale: _Scale, y_scale: _Scale) -> Iterator[Element
         for before, here, after in zip([None, *places], places, [*places[1:], None], strict=False)
         if here is not None and (len(places) <= _MARKED or before is after is None)
     ]
-    if "dashed" not in series.look:
+    if " " not in series.look:  # its line has no pattern
         for x, y in alone:
             yield node("circle", cx=x, cy=y, r=2.5, class_=f"mark {series.look}")
 

@@ -12,7 +12,8 @@ from lambdaml_core.cli.page.report import SCORES, footer
 from lambdaml_core.cli.page.text import bytes_, count, dollars, figure, seconds
 from lambdaml_core.run.history import PARTS, Look, RunHistory
 
-_COLOURS = 8  # after so many runs the colours come again, dashed
+_COLOURS = 8  # after so many runs the colours come again, in lines of another pattern
+_PATTERNS = ("", " dashed", " dotted")
 
 
 class Reached(TypedDict):
@@ -201,7 +202,7 @@ def _chart(
     for i, history in enumerate(histories):
         looks = [(x(history, look), look["figures"].get("loss")) for look in history["looks"]]
         points: list[Point] = [(at, loss) for at, loss in looks if at is not None]
-        look = f"c{i % _COLOURS}" + (" dashed" if i >= _COLOURS else "")
+        look = f"c{i % _COLOURS}{_PATTERNS[i // _COLOURS % len(_PATTERNS)]}"
         series.append(Series(history["record"]["run"], points, look))
     ends = [at for s in series for at, loss in s.points if loss is not None]
     if target_loss is not None and ends:

@@ -38,7 +38,7 @@ def table(
     body = [node("tr", *cells("td", row)) for row in rows]
     head = node("thead", node("tr", *cells("th", headers)))
     inner = node("table", node("caption", caption), head, node("tbody", *body))
-    return node("div", inner, class_="scroll", tabindex=0)
+    return node("div", inner, class_="scroll", tabindex=0, role="region", aria_label=caption)
 
 
 def page(title: str, body: Iterable[Element]) -> bytes:
