@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 TRY_AGAIN = "give the directory of a model, or copy or save the model again"
 
+_MOST = 1e300  # of numbers, far below where float64 ends
 _NEWER = "install a newer lambdaml"
 
 
@@ -143,7 +145,7 @@ def _description(data: bytes) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise _Wrong(f"{DESCRIPTION} does not describe a LambdaML model")
     if description.get("version") != VERSION:
-        raise _Wrong(f"model format {description.get('version')!r}, known is {VERSION}", _NEWER)
+        raise _Wrong(f"model format {description.get('version')!r:.60}, known is {VERSION}", _NEWER)
     return description
 
 
@@ -171,7 +173,7 @@ def _contents(description: Mapping[str, Any], weights: bytes) -> Contents:
 
 def _value(table: Mapping[str, Any], key: str, kind: type) -> Any:
     if type(table.get(key)) is not kind:  # True is no int
-        raise _Wrong(f"{DESCRIPTION} lacks what a model needs: {key} is {table.get(key)!r}")
+        raise _Wrong(f"{DESCRIPTION} lacks what a model needs: {key} is {table.get(key)!r:.60}")
     return table[key]
 
 
@@ -202,19 +204,39 @@ def _preprocessing(stored: Mapping[str, Any], features: int) -> Mapping[str, Any
         return stored
     from lambdaml_core.data.preprocess import Preprocessing
 
+    for name, hint in get_type_hints(Preprocessing).items():
+        if not _fits(stored.get(name), hint):
+            raise _Wrong(f"{DESCRIPTION} has preprocessing that cannot be done: {name} is {stored.get(name)!r:.60}")
     try:
-        made = Preprocessing.from_json(stored).features
+        made = Preprocessing.from_json(stored)
     except DataError as e:
         raise _Wrong(f"{DESCRIPTION} has preprocessing that cannot be done: {e.message}") from e
-    if made != features:
-        raise _Wrong(f"{DESCRIPTION} has preprocessing that makes {made} features for a model of {features}")
+    listed = [*made.categories, (*made.numbers, *made.words)]
+    if any(len(set(words)) != len(words) for words in listed) or min(made.deviations, default=1.0) <= 0:
+        raise _Wrong(f"{DESCRIPTION} has preprocessing with names that come twice, or a deviation that is not above 0")
+    if (made.hash_features is not None and made.hash_features < 1) or made.features != features:
+        raise _Wrong(f"{DESCRIPTION} has preprocessing that makes other features than the model's {features}")
     return stored
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of JSON is of a type, where lists are tuples."""
+    kinds = get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_fits(v, kinds[0]) for v in value)
+    if get_origin(hint) is Literal:
+        return value in kinds
+    if get_origin(hint) is UnionType:
+        return any(_fits(value, kind) for kind in kinds)
+    if hint is float:
+        return type(value) in (int, float) and abs(value) <= _MOST
+    return type(value) is hint
 
 
 def _metrics(metrics: Mapping[str, Any]) -> Mapping[str, float]:
     for name, value in metrics.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _Wrong(f"{DESCRIPTION} has the figure {name} = {value!r}, which is no number")
+            raise _Wrong(f"{DESCRIPTION} has the figure {name} = {value!r:.60}, which is no number")
     return metrics
 
 

@@ -184,8 +184,7 @@ class SavedModel:
         Raises:
             DataError: as :meth:`predict_file`; or there are no labels, or one that the model does not know.
         """
-        blocks = self._blocks(source, format, labelled=True)
-        return self._figures(batch._replace(y=self._targets(labels)) for batch, labels in blocks)
+        return self._figures(self._labelled(source, format))
 
     # --- what it has learnt
 
@@ -314,6 +313,13 @@ class SavedModel:
         ):
             n = int(block.x.shape[0])
             yield Batch(block.x, np.zeros(n, np.float32), n), block.labels
+
+    def _labelled(self, source: str | os.PathLike[str], format: Reference | None) -> Iterator[Batch]:
+        for batch, labels in self._blocks(source, format, labelled=True):
+            try:
+                yield batch._replace(y=self._targets(labels))
+            except DataError as e:
+                raise DataError(f"{os.fspath(source)}: {e.message}", hint=e.hint) from e
 
     def _no_rows(self) -> Batch:
         return Batch(np.zeros((0, self.features), np.float32), np.zeros(0, np.float32), 0)
