@@ -38,8 +38,9 @@ def _plain() -> Callable[[Event], None]:
             click.echo(f"run {event['run']}: {event['workers']} workers, {rounds} rounds")
         elif event["event"] == "epoch" and (twentieth := 20 * event["round"] // rounds) > shown:
             shown = twentieth
-            figures = _figures({name: event[name] for name in ("loss", "accuracy", "auc")})
-            click.echo(f"epoch {event['epoch']:.4g}  round {event['round']}  {figures}")
+            figures = {name: value for name, value in event["figures"].items() if name != "baseline_accuracy"}
+            said = _figures(figures or {"training loss": event["batch_loss"]})
+            click.echo(f"epoch {event['epoch']:.4g}  round {event['round']}  {said}")
 
     return on_event
 
@@ -54,8 +55,9 @@ def _live() -> Iterator[Callable[[Event], None]]:
     with Live(Text("preparing the data"), transient=True, refresh_per_second=4) as live:
 
         def on_event(event: Event) -> None:
-            seen.update(event)
-            live.update(Text("\n".join(_status(seen))))
+            if event["event"] in ("partitioning", "partitioned", "launched", "progress"):
+                seen.update(event)
+                live.update(Text("\n".join(_status(seen))))
 
         yield on_event
 
@@ -67,14 +69,9 @@ def _status(seen: Mapping[str, Any]) -> Iterator[str]:
         return
     round, rounds, speed = seen.get("round", 0), seen.get("rounds", "?"), _number(seen.get("rounds_per_s"))
     yield f"{seen['run']}  round {round}/{rounds}  {speed} rounds/s"
-    yield _figures(
-        {
-            "train loss": seen.get("train_loss"),
-            "validation loss": seen.get("loss"),
-            "accuracy": seen.get("accuracy"),
-            "auc": seen.get("auc"),
-        }
-    )
+    figures = {name: value for name, value in seen.get("figures", {}).items() if name != "baseline_accuracy"}
+    loss = {"train loss": seen.get("train_loss"), "validation loss": figures.pop("loss", None)}
+    yield _figures(loss) + "  " + _figures(figures)
     seconds = seen.get("seconds", {})
     whole = sum(seconds.get(part, 0.0) for part in _PARTS)
     yield "  ".join(f"{part} {100 * seconds[part] / whole:.0f}%" if whole else f"{part} -" for part in _PARTS)
@@ -90,9 +87,7 @@ def print_record(record: RunRecord) -> None:
         "model": f"{r['model']} by {r['optimizer']}",
         "workers": f"{r['workers']} ({r['provider']}), {r['aggregators']} of them aggregating",
         "rounds": f"{r['rounds']} ({r['epochs']:.4g} epochs)",
-        "validation": _figures(
-            {"loss": r["loss"], "accuracy": r["accuracy"], "auc": r["auc"], "baseline accuracy": r["baseline_accuracy"]}
-        ),
+        "validation": _figures(r["metrics"]) or "-",
         "training": _figures({"loss": r["train_loss"]}),
         "seconds": "  ".join(f"{part} {value:.3f}" for part, value in r["seconds"].items()),
         "moved": f"{size(r['bytes']['sent'])} sent, {size(r['bytes']['received'])} received, "
@@ -117,7 +112,7 @@ def size(number: int) -> str:
 
 
 def _figures(values: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {_number(value)}" for name, value in values.items())
+    return "  ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in values.items())
 
 
 def _number(value: float | None) -> str:

@@ -136,8 +136,6 @@ def _job(x: Any, y: Any, keys: dict[str, Any]) -> tuple[Job, tuple[Any, Any] | N
             raise JobError(f"a Job is complete: {', '.join(keys) or 'y'} cannot be given beside it", hint=_REPLACE)
         return x, None
     if not isinstance(x, str | os.PathLike):
-        if y is None and not hasattr(x, "columns"):  # a frame may have its labels in a column
-            raise JobError("labels are missing: train(x, y)", hint="a file or a URL has its labels in it; rows do not")
         return Job.from_mapping(keys), (x, y)
     if y is not None:
         raise JobError("y cannot be given beside a file or a URL", hint="they have their labels in them")

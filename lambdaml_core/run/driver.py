@@ -132,7 +132,7 @@ class _Driver:
                 self._tell("partitioned", rows=m.rows, validation_rows=m.validation_rows, bytes=m.nbytes)
             message_bytes = check_data(plan, data.manifest)
             if initial is not None:
-                check_initial(initial, data.manifest)
+                check_initial(initial, data)
                 self._store.put(INITIAL, [initial.files()[WEIGHTS]], if_absent=True)
             channel = plan.channel or default_channel(plan, self.run, message_bytes)
             spec = make_spec(plan, self.run, channel, data, initial)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.partition import partition
 from lambdaml_core.data.shards import Manifest
-from lambdaml_core.data.sources import format_of
+from lambdaml_core.data.sources import data_files, format_of
 from lambdaml_core.errors import DataError, JobError
 from lambdaml_core.options import nearest
 from lambdaml_core.registry import default_registry
@@ -74,24 +74,32 @@ def _words(model: Reference) -> str:
     return f"{model.name} ({options})" if options else model.name
 
 
-def check_initial(saved: SavedModel, manifest: Manifest) -> None:
+def check_initial(saved: SavedModel, data: Prepared) -> None:
     """Refuse rows that are not like those that the model has been trained on.
 
     Raises:
         DataError: other features, labels or preprocessing.
     """
-    again = "partition the source again: give it as data.source, and init_from does to its rows what was done before"
+    manifest = data.manifest
+    hint = "give data.source as it is, without a partition, or partition it as it was for that model"
+    if data.made:
+        hint = "give the columns that the model was trained on"
     if saved.features != manifest.features:
         raise DataError(
-            f"the data has {manifest.features} features, and init_from was trained on {saved.features}", hint=again
+            f"the data has {manifest.features} features, and init_from was trained on {saved.features}", hint=hint
         )
     if tuple(saved.labels) != manifest.labels:
         raise DataError(
             f"the data has the labels {_some(manifest.labels)}, and init_from was trained on {_some(saved.labels)}",
-            hint=again,
+            hint=hint,
         )
-    if dict(saved.preprocessing) != dict(manifest.preprocessing or {}):
-        raise DataError("the rows were preprocessed in another way than those of init_from", hint=again)
+    if _text(saved.preprocessing) != _text(manifest.preprocessing):
+        raise DataError("the rows were preprocessed in another way than those of init_from", hint=hint)
+
+
+def _text(preprocessing: Mapping[str, Any] | None) -> str:
+    """Equal for equal preprocessing, and for none, whether it comes from a file or not."""
+    return json.dumps(preprocessing or {}, sort_keys=True)
 
 
 def _some(labels: Any) -> str:
@@ -120,19 +128,51 @@ def prepare_data(
         place = Place.of(source)
         return Prepared(place, "", _manifest(place), made=False)
     out = Prefix(store, "data")
+    if arrays is not None:
+        arrays, format = _labelled(*arrays, job.data.format)
     settings: dict[str, Any] = {
         "shards": job.data.shards or (1 if _is_little(source, arrays) else job.workers),
         "seed": job.seed,
         "validation": job.data.validation,
+        "target": plan.target,
     }
+    if initial is not None:
+        settings |= {"preprocessing": initial.preprocessing or None, "labels": tuple(initial.labels) or None}
     if arrays is not None:
-        manifest = write_arrays(*arrays, out, **settings)
+        manifest = write_arrays(*arrays, out, format=format, **settings)
     else:
         assert source is not None  # noqa: S101  (run_job has checked)
         features = initial.features if initial is not None else None
         format = _widened(job.data.format or format_of(source), job.data.features or features)
         manifest = partition(source, out, format=format, progress=progress, **settings)
     return Prepared(plan.store, f"runs/{run}/data", manifest, made=True)
+
+
+def _labelled(x: Any, y: Any, format: Reference | None) -> tuple[Arrays, Reference | None]:
+    """Rows and labels, which may be a column of a frame, and how the other columns are taken.
+
+    Raises:
+        JobError: labels are missing or given twice, or the format is one of files.
+    """
+    if format is not None and format.name != "frame":
+        raise JobError(
+            f"data.format = {format.name} is for files, and x is rows", hint='for the columns of a frame it is "frame"'
+        )
+    label = format.values["label"] if format is not None else None
+    if format is None or label is None:
+        if y is None:
+            raise JobError(
+                "labels are missing: train(x, y)",
+                hint='or name the column of a frame: data={"format": {"name": "frame", "label": "y"}}',
+            )
+        return (x, y), format
+    column = next((c for c in getattr(x, "columns", ()) if str(c) == label), None)
+    if column is None:
+        raise DataError(f"x has no column {label} of labels", hint="data.format.label names a column of a frame")
+    if y is not None:
+        raise JobError(f"labels are given twice: as y and as column {label} of x", hint="leave one of them out")
+    others = dataclasses.replace(format, values={**format.values, "label": None})
+    return (x.drop(columns=[column]), x[column]), others
 
 
 def _widened(format: Reference, features: int | None) -> Reference:
@@ -145,9 +185,9 @@ def _widened(format: Reference, features: int | None) -> Reference:
 def _is_little(source: str | None, arrays: Arrays | None) -> bool:
     """Whether all rows go into one shard: quicker, and fewer rows than workers are then told as what they are."""
     if arrays is not None:
-        return int(np.shape(arrays[0])[0]) < _LITTLE_ROWS
+        return np.size(arrays[1]) < _LITTLE_ROWS
     try:
-        return Path(source or "").stat().st_size < _LITTLE_BYTES
+        return sum(file.stat().st_size for file in data_files(source or "")) < _LITTLE_BYTES
     except OSError:
         return True  # the reader says what is wrong with it
 

@@ -30,13 +30,18 @@ validation = 0.2            # share of the rows kept for validation
 name = "logistic_regression"
 bias = true
 
-[optimizer]                 # lambdaml plugins show ga_sgd; or "ma_sgd"
+[optimizer]                 # lambdaml plugins show ga_sgd; or name = "ma_sgd", and local_steps or local_epochs
 name = "ga_sgd"
 learning_rate = 0.1
 schedule = "constant"       # or "inverse", "inverse_sqrt", "step", "cosine"
+# decay_steps = 1000        # how soon inverse, inverse_sqrt and step fall
+decay_factor = 0.1
+warmup_steps = 0
 momentum = 0.0
+nesterov = false
 l1 = 0.0
 l2 = 0.0
+accumulate = 1              # mini-batches between exchanges
 
 [stop]                      # what may end the run earlier, decided for all workers alike
 # loss = 0.3                # the validation loss is at most this (the training loss, without validation rows)
