@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy import sparse
@@ -87,7 +88,7 @@ def test_the_lazy_names_are_all_there() -> None:
 
 def test_the_keywords_are_the_keys_of_a_job() -> None:
     keywords = {p.name for p in inspect.signature(train).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    assert keywords - {"on_event"} == {f.name for f in fields(Job)}
+    assert keywords - {"on_event", "on_round"} == {f.name for f in fields(Job)}
 
 
 # --- inputs -------------------------------------------------------------------------------------------------
@@ -203,6 +204,45 @@ def test_metrics_are_those_of_scikit_learn_on_the_validation_rows(tmp_path: Path
     assert everything["loss"] == pytest.approx(mean, rel=1e-4)
 
 
+def frame() -> pd.DataFrame:
+    """Columns of numbers and of words; income goes by both."""
+    rng = np.random.default_rng(0)
+    age, sector = rng.integers(18, 80, 400), rng.choice(["farm", "shop", "state"], 400)
+    income = np.where(age + 20 * (sector == "state") > 55, "high", "low")
+    return pd.DataFrame({"age": age, "sector": sector, "income": income})
+
+
+def test_a_frame_has_its_labels_in_a_column_or_apart() -> None:
+    """And the model takes raw columns."""
+    rows = frame()
+    apart = quick(rows.drop(columns="income"), rows["income"])
+    within = quick(rows, data={"format": {"name": "frame", "label": "income"}})
+    assert apart.model.files() == within.model.files()
+    assert apart.model.labels == ["high", "low"]
+    assert (apart.model.predict(rows) == rows["income"]).mean() > 0.9
+
+
+def test_files_of_a_table_one_or_many(tmp_path: Path) -> None:
+    """A folder and a pattern are the same rows; a format's options go without its name."""
+    (tmp_path / "parts").mkdir()
+    for i in range(4):
+        frame()[100 * i : 100 * (i + 1)].to_csv(tmp_path / "parts" / f"part-{i}.csv", index=False)
+    options = {"format": {"label": "income"}}
+    folder, pattern = (quick(tmp_path / name, data=options) for name in ("parts", "parts/part-*.csv"))
+    assert folder.model.files() == pattern.model.files()
+    assert (folder.model.predict(frame()) == frame()["income"]).mean() > 0.9
+
+
+def test_numbers_are_learned_from_a_frame() -> None:
+    rows = frame()
+    rows["pay"] = 0.1 * rows["age"] + (rows["sector"] == "shop")
+    run = quick(rows[["age", "sector"]], rows["pay"], model="least_squares", optimizer={"learning_rate": 0.3}, epochs=9)
+    assert run.model.labels == []
+    assert run.metrics["r2"] > 0.9  # type: ignore[operator]
+    assert "accuracy" not in run.metrics
+    np.testing.assert_allclose(run.model.predict(rows), rows["pay"], atol=1)
+
+
 # --- what cannot be trained on ------------------------------------------------------------------------------
 
 
@@ -218,7 +258,25 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], type[UsageError], str]] = {
     "infinite": (_with(np.inf), Y, {}, DataError, "infinite"),
     "sparse NaN": (sparse.csr_matrix(_with(np.nan)), Y, {}, DataError, "NaN"),
     "one class": (X, np.ones(300), {}, DataError, "label"),
-    "three classes": (X, np.arange(300) % 3, {}, UsageError, "label"),
+    "as many classes as rows": (np.ones((10_001, 1)), np.arange(10_001), {}, DataError, "10,000 different labels"),
+    "a number to learn that is a word": (X, Y.astype(str), {"model": "least_squares"}, DataError, "numbers"),
+    "weight of no class": (X, Y, {"class_weight": {"spam": 2}}, JobError, "class_weight names spam"),
+    "a format of files": (X, Y, {"data": {"format": "libsvm"}}, JobError, "libsvm is for files"),
+    "labels in a column that is not there": (
+        pd.DataFrame(X),
+        None,
+        {"data": {"format": {"name": "frame", "label": "income"}}},
+        DataError,
+        "no column income",
+    ),
+    "labels given twice": (
+        pd.DataFrame(X),
+        Y,
+        {"data": {"format": {"name": "frame", "label": "4"}}},
+        JobError,
+        "given twice",
+    ),
+    "labels of a frame missing": (pd.DataFrame(X), None, {}, JobError, "labels are missing"),
     "fewer rows than workers": (X[:3], Y[:3], {"workers": 4}, DataError, "rows"),
     "no rows": (X[:0], Y[:0], {}, DataError, "rows"),
     "no columns": (X[:, :0], Y, {}, DataError, "columns|features"),

@@ -20,6 +20,7 @@ from lambdaml_core import load
 from lambdaml_core.cli.train import parse_settings
 from lambdaml_core.errors import JobError
 from lambdaml_core.run.job import Job
+from lambdaml_core.run.template import JOB_TEMPLATE
 
 RECORD: Mapping[str, type | tuple[type, ...]] = {
     "schema": int,
@@ -39,6 +40,7 @@ RECORD: Mapping[str, type | tuple[type, ...]] = {
     "accuracy": float,
     "auc": float,
     "baseline_accuracy": float,
+    "metrics": dict,
     "train_loss": float,
     "seconds": dict,
     "bytes": dict,
@@ -151,15 +153,16 @@ def test_the_template_is_a_job(folder: Path) -> None:
 
 
 def test_the_template_shows_every_key_with_its_default() -> None:
-    from lambdaml_core.run.job import job_template
-
-    bare = "\n".join(line.removeprefix("# ") for line in job_template().splitlines() if "=" in line or line[:1] == "[")
+    bare = "\n".join(line.removeprefix("# ") for line in JOB_TEMPLATE.splitlines() if "=" in line or line[:1] == "[")
     values = tomllib.loads(bare)
     default = Job.from_mapping({}).to_mapping()
     assert set(values) == set(default)
-    assert set(values["data"]) == set(default["data"])
+    for table in ("data", "stop", "model", "optimizer", "provider"):
+        assert set(values[table]) == set(default[table])
     for table in ("model", "optimizer", "provider"):
-        assert values[table] == default[table]
+        assert {k: v for k, v in values[table].items() if default[table][k] is not None} == {
+            k: v for k, v in default[table].items() if v is not None
+        }
 
 
 def test_set_changes_one_key_and_keeps_the_others(folder: Path) -> None:

@@ -124,7 +124,7 @@ def test_an_interrupt(tmp_path: Path, number: int, moment: str, provider: str) -
     assert keys_of(tmp_path) == []
 
 
-def test_an_error_of_who_listens_ends_the_run(tmp_path: Path) -> None:
+def test_an_error_of_who_listens_cancels_the_run(tmp_path: Path) -> None:
     def listen(event: Any) -> None:
         if event["event"] == "progress":
             raise ZeroDivisionError
@@ -133,8 +133,9 @@ def test_an_error_of_who_listens_ends_the_run(tmp_path: Path) -> None:
         run_job(make_job(tmp_path, workers=2, **ENDLESS), arrays=cancer(), on_event=listen)
     assert children() == []
     (record,) = list_runs(f"file://{tmp_path}")
-    assert record["status"] == "failed"
+    assert record["status"] == "cancelled"
     assert "ZeroDivisionError" in str(record["stop_reason"])
+    assert not scratch_of(record["run"]).exists()
 
 
 def test_a_run_that_goes_on_is_not_cleaned(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdaml_core.errors import JobError, LambdaMLError, OptionError, UnknownPlugin, URLError, UsageError
-from lambdaml_core.run.job import Job, job_template, storage_url
+from lambdaml_core.errors import DataError, JobError, LambdaMLError, OptionError, UnknownPlugin, URLError, UsageError
+from lambdaml_core.run.job import Job, storage_url
+from lambdaml_core.run.template import JOB_TEMPLATE
 
 
 def test_defaults_are_those_of_the_template(tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
-    path.write_text(job_template())
+    path.write_text(JOB_TEMPLATE)
     plain = Job.from_mapping({"data": str(tmp_path / "train.libsvm")})
     assert Job.from_toml(path) == plain
     assert (plain.workers, plain.epochs, plain.rounds, plain.aggregators) == (4, 10, None, 1)
 
 
 def test_every_key_of_a_job_is_in_the_template() -> None:
-    text = job_template()
+    text = JOB_TEMPLATE
     for key in Job.from_mapping({}).to_mapping():
         assert key in text
-    for key in Job.from_mapping({}).to_mapping()["data"]:
-        assert f"{key} = " in text
+    for table in ("data", "stop"):
+        for key in Job.from_mapping({}).to_mapping()[table]:
+            assert f"{key} = " in text
     assert tomllib.loads(text)
 
 
@@ -37,8 +40,21 @@ def test_every_key_of_a_job_is_in_the_template() -> None:
     rounds=st.none() | st.integers(1, 10**6),
     bias=st.booleans(),
     layout=st.sampled_from(["auto", "dense", "sparse"]),
+    evaluate=st.none() | st.integers(1, 10**6),
+    class_weight=st.none() | st.just("balanced") | st.dictionaries(st.text(), st.floats(0, 1e6)),
+    stop=st.fixed_dictionaries({"improvement": st.floats(0, 1)}, optional={"patience": st.integers(1, 9)})
+    | st.fixed_dictionaries({}, optional={"loss": st.floats(-9, 9), "seconds": st.floats(1e-3, 1e9)}),
 )
-def test_a_job_survives_its_json(workers: int, share: float, rounds: int | None, bias: bool, layout: str) -> None:
+def test_a_job_survives_its_json(
+    workers: int,
+    share: float,
+    rounds: int | None,
+    bias: bool,
+    layout: str,
+    evaluate: int | None,
+    class_weight: Any,
+    stop: Any,
+) -> None:
     job = Job.from_mapping(
         {
             "workers": workers,
@@ -46,8 +62,13 @@ def test_a_job_survives_its_json(workers: int, share: float, rounds: int | None,
             "rounds": rounds,
             "model": {"name": "lr", "bias": bias},
             "data": {"source": "a.libsvm", "format": {"name": "libsvm", "layout": layout}},
+            "evaluate": evaluate,
+            "class_weight": class_weight,
+            "stop": stop,
+            "init_from": "my-model",
         }
     )
+    assert Job.from_mapping(json.loads(json.dumps(job.to_mapping()))) == job
     assert Job.from_mapping(job.to_mapping()) == job
 
 
@@ -95,6 +116,18 @@ def test_words_of_the_repository() -> None:
         ({"epochs": 0}, OptionError, "epochs", ""),
         ({"data": {"validation": 1.0}}, OptionError, "data.validation", ""),
         ({"data": {"format": {"layout": "dense"}}}, JobError, "data.format.name", ""),
+        ({"evaluate": 0}, OptionError, "evaluate", ""),
+        ({"stop": {"los": 0.1}}, OptionError, "stop.los", "did you mean loss?"),
+        ({"stop": {"seconds": 0}}, OptionError, "stop.seconds", ""),
+        ({"stop": {"improvement": -0.1}}, OptionError, "stop.improvement", ""),
+        ({"stop": {"patience": 2}}, OptionError, "stop.patience", "improvement"),
+        ({"stop": 0.3}, JobError, "stop must be a table", "loss"),
+        ({"class_weight": "balance"}, JobError, "class_weight", "balanced"),
+        ({"class_weight": {"spam": -1}}, JobError, "class_weight", "weight 0"),
+        ({"class_weight": {"spam": "much"}}, OptionError, "class_weight", ""),
+        ({"class_weight": 2}, OptionError, "class_weight", ""),
+        ({"init_from": "s3://u:hunter2@bucket/model"}, JobError, "init_from", "{env:NAME}"),
+        ({"data": {"source": "rows.table", "format": {"label": "y"}}}, DataError, "rows.table", "name the format"),
         ({"name": "two words"}, JobError, "name", "letters"),
         ({"name": "../up"}, JobError, "name", "letters"),
         ({"model": 3}, JobError, "model", ""),
@@ -138,6 +171,7 @@ def test_paths_start_from_the_file_and_those_of_overrides_from_here(
 ) -> None:
     (tmp_path / "jobs").mkdir()
     (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "manifest.json").write_text("")
     path = tmp_path / "jobs" / "job.toml"
     path.write_text('store = "runs"\n[data]\nsource = "../train.libsvm"\nvalidation = 0.3\n')
     monkeypatch.chdir(tmp_path)
@@ -148,6 +182,39 @@ def test_paths_start_from_the_file_and_those_of_overrides_from_here(
     assert changed.store == f"file://{tmp_path}/here"
     assert changed.data.source == f"file://{tmp_path}/shards"
     assert changed.data.validation == 0.3
+
+
+def test_a_folder_is_data_unless_it_has_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "manifest.json").write_text("")
+    sources = {
+        name: Job.from_mapping({"data": name}, base=tmp_path).data.source for name in ("rows", "shards", "*.csv")
+    }
+    assert sources == {
+        "rows": f"{tmp_path}/rows",
+        "shards": f"file://{tmp_path}/shards",
+        "*.csv": f"{tmp_path}/*.csv",
+    }
+
+
+def test_options_of_a_format_go_without_its_name_where_files_tell_it() -> None:
+    form = Job.from_mapping({"data": {"source": "a.csv", "format": {"label": "income", "drop": ["id"]}}}).data.format
+    assert form is not None
+    assert (form.name, form.values["label"], tuple(form.values["drop"])) == ("csv", "income", ("id",))
+
+
+def test_a_model_to_go_on_from_starts_from_the_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jobs").mkdir()
+    path = tmp_path / "jobs" / "job.toml"
+    path.write_text('init_from = "mine"')
+    monkeypatch.chdir(tmp_path)
+    assert Job.from_toml(path).init_from == f"file://{tmp_path}/jobs/mine"
+    assert Job.from_toml(path, {"init_from": "other"}).init_from == f"file://{tmp_path}/other"
+
+
+def test_labels_from_python_may_be_numbers() -> None:
+    assert Job.from_mapping({"class_weight": {0: 1, -1.5: 2}}).class_weight == {"0": 1.0, "-1.5": 2.0}
 
 
 def test_secrets_from_the_environment_stay_references() -> None:

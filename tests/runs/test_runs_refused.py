@@ -40,6 +40,11 @@ def _partition_with(**keys: Any) -> Callable[[Path], dict[str, Any]]:
     return write
 
 
+def _numbers(folder: Path) -> dict[str, Any]:
+    write_arrays(*cancer(), open_storage(f"file://{folder}/shards"), shards=2, target="number")
+    return {"data": str(folder / "shards")}
+
+
 def _directory(folder: Path) -> dict[str, Any]:
     (folder / "empty").mkdir()
     return {"data": str(folder / "empty")}
@@ -56,8 +61,13 @@ def _directory(folder: Path) -> dict[str, Any]:
         (_lines(""), {}, ["rows.libsvm", "no rows"]),
         (_lines("1 1:1\n0 1:2\n0 1:3\n"), {"workers": 4}, ["2 rows", "4 workers"]),
         (lambda folder: {"data": str(folder / "missing.libsvm")}, {}, ["missing.libsvm"]),
-        (lambda folder: {"data": str(folder)}, {}, ["partition"]),
-        (_directory, {}, ["partition"]),
+        (_directory, {}, ["empty", "no data files"]),
+        (lambda folder: {"data": str(folder / "*.csv")}, {}, ["*.csv", "no data files"]),
+        (lambda folder: {"data": f"file://{folder}/shards"}, {}, ["shards", "no partition"]),
+        (_partition_with(), {"model": "least_squares"}, ["classes", "least_squares learns numbers"]),
+        (_numbers, {"model": "svm"}, ["numbers to learn", "svm learns classes"]),
+        (_numbers, {"model": "least_squares", "class_weight": "balanced"}, ["class_weight needs classes"]),
+        (_partition_with(), {"class_weight": {"2": 1}}, ["class_weight names 2"]),
         (_partition_with(features=28), {}, ["30 features", "28"]),
         (_partition_with(), {"workers": 456}, ["455", "456 workers"]),
         (lambda folder: {}, {}, ["data.source"]),

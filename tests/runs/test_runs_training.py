@@ -1,23 +1,28 @@
-"""Rounds of one worker: when it looks at the validation rows, when it stops, what its random numbers come from."""
+"""Rounds of one worker: where it starts, when it looks at the validation rows, what its random numbers come from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from runs_help import cancer
 
 from lambdaml_core.aligned import aligned_empty
-from lambdaml_core.builtin import LogisticRegressionOptions
+from lambdaml_core.builtin import LinearOptions
 from lambdaml_core.comm.engine import Engine
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.shards import ShardedData
 from lambdaml_core.models.logistic import LogisticRegression
 from lambdaml_core.optim.base import State, Worker
+from lambdaml_core.run.spec import Stop
+from lambdaml_core.run.stopping import LossWatch, TimeWatch
 from lambdaml_core.run.timing import Clock, TimedCommunicator
 from lambdaml_core.run.training import Outcome, Progress, Trainer, evaluation_period, keyed_generator
 from lambdaml_core.storage import open_storage
@@ -26,47 +31,61 @@ from lambdaml_core.storage import open_storage
 class Recorder:
     """An optimizer that does nothing but stop after so many rounds, and remember what it was given."""
 
-    def __init__(self, stop_after: int) -> None:
-        self._stop_after = stop_after
+    def __init__(self, stop_after: int = 0, losses: Sequence[float] = (0.5,)) -> None:
+        self._stop_after, self._losses = stop_after, losses
         self.rounds: list[int] = []
         self.scratch: list[int] = []
         self.drawn: list[float] = []
 
-    def start(self, w: Worker) -> State:
-        return State(w.model.init(w.data, w.rng("init")), {}, {})
+    def steps_per_round(self, steps_per_epoch: int) -> int:
+        return 1
+
+    def start(self, w: Worker, params: NDArray[Any]) -> State:
+        return State(params, {}, {})
 
     def round(self, w: Worker, s: State) -> Mapping[str, float]:
         self.rounds.append(w.round)
         self.scratch.append(w.scratch("a", (3,), np.float64).__array_interface__["data"][0])
         self.drawn.append(float(w.rng("x").random()))
-        return {"loss": 0.5, "stop": float(len(self.rounds) == self._stop_after)}
+        loss = self._losses[w.round % len(self._losses)]
+        return {"loss": loss, "stop": float(len(self.rounds) == self._stop_after)}
 
 
-def run(rounds: int, *, stop_after: int = 0, batch_size: int = 100) -> tuple[Recorder, list[Progress], Outcome]:
+def rows(*, batch_size: int = 100, validation: float = 0.2) -> tuple[ShardedData, ShardedData | None]:
+    """All rows of the real data, to train and to validate on."""
     store = open_storage("memory://training")
     store.delete(list(store.list("")))
-    manifest = write_arrays(*cancer(), store, shards=2)
-    data, validation = (
+    manifest = write_arrays(*cancer(), store, shards=2, validation=validation)
+    train, check = (
         ShardedData(store, manifest, rank=0, size=1, batch_size=batch_size, split=split)
         for split in ("train", "validation")
     )
+    return train, check if manifest.validation_rows else None
+
+
+def run(rounds: int, recorder: Recorder, **keys: Any) -> tuple[list[Progress], Outcome]:
+    """Train on one worker."""
     progress: list[Progress] = []
-    recorder = Recorder(stop_after)
+    data, validation = rows(validation=keys.pop("validation", 0.2))
+    engine = Engine(open_storage("memory://training"), rank=0, size=1)
+    settings: dict[str, Any] = {"evaluate": 5, "stop": Stop(), "model": LogisticRegression(LinearOptions())} | keys
     trainer = Trainer(
-        model=LogisticRegression(LogisticRegressionOptions()),
         optimizer=recorder,
         data=data,
         validation=validation,
-        comm=TimedCommunicator(Engine(store, rank=0, size=1), Clock()),
+        comm=TimedCommunicator(engine, Clock(0.0)),
         seed=0,
         on_round=progress.append,
+        **settings,
     )
-    return recorder, progress, trainer.run(rounds)
+    return progress, trainer.run(rounds)
 
 
-def test_figures_come_at_the_end_of_epochs_and_of_the_run() -> None:
-    recorder, progress, outcome = run(12)
+def test_figures_come_at_looks_and_at_the_end_of_the_run() -> None:
+    recorder = Recorder()
+    progress, outcome = run(12, recorder)
     assert recorder.rounds == list(range(12))
+    assert [p.round for p in progress] == list(range(1, 13))
     assert [p.round for p in progress if p.figures is not None] == [5, 10, 12]
     assert (outcome.rounds, outcome.stop_reason) == (12, "rounds")
     assert outcome.train_loss == pytest.approx(np.log(2))
@@ -74,17 +93,160 @@ def test_figures_come_at_the_end_of_epochs_and_of_the_run() -> None:
 
 
 def test_the_optimizer_may_stop() -> None:
-    _, progress, outcome = run(12, stop_after=3)
+    progress, outcome = run(12, Recorder(stop_after=3))
     assert (outcome.rounds, outcome.stop_reason) == (3, "converged")
     assert [p.round for p in progress if p.figures is not None] == [3]
 
 
+def test_seconds_are_counted_from_the_first_round() -> None:
+    ticks = iter(range(100, 200))
+    progress, _ = run(4, Recorder(), now=lambda: next(ticks))
+    assert [p.seconds for p in progress] == [1, 2, 3, 4]
+
+
+def test_it_starts_from_what_it_is_given_and_leaves_that_as_it_is() -> None:
+    given = np.arange(31, dtype=np.float32)
+    _, outcome = run(2, Recorder(), initial=given)
+    np.testing.assert_array_equal(outcome.params, np.arange(31))
+    assert not np.shares_memory(outcome.params, given)
+
+
+class Adrift:
+    """A model whose workers would each start somewhere else: rows of its own, as k-means has."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(LogisticRegression(LinearOptions()), name)
+
+    def init(self, data: Any, rng: Any) -> NDArray[Any]:
+        return np.full(31, self._rank + rng.random(), np.float32)
+
+
+def test_every_rank_starts_from_the_parameters_of_rank_0() -> None:
+    outcomes: dict[int, Outcome] = {}
+    data, _ = rows()
+
+    def work(rank: int) -> None:
+        engine = Engine(open_storage("memory://adrift"), rank=rank, size=3)
+        outcomes[rank] = Trainer(
+            model=Adrift(rank),
+            optimizer=Recorder(),
+            data=data,
+            validation=None,
+            comm=TimedCommunicator(engine, Clock(0.0)),
+            seed=0,
+            evaluate=1,
+            stop=Stop(),
+            on_round=lambda progress: None,
+        ).run(1)
+
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(work, rank) for rank in range(3)]:
+            done.result()
+    assert 0 < outcomes[0].params[0] < 1
+    for rank in (1, 2):
+        np.testing.assert_array_equal(outcomes[rank].params, outcomes[0].params)
+
+
+# --- stops ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stop", "losses", "rounds"),
+    [
+        (Stop(loss=0.5), [0.9, 0.7, 0.8, 0.4, 0.5, 0.4], 6),  # means of two: 0.8, 0.6, 0.45
+        (Stop(loss=0.1), [0.9, 0.7], 12),
+        (Stop(improvement=0.1, patience=2), [1.0, 1.0, 0.8, 0.8, 0.75, 0.75, 0.74, 0.74], 8),
+        (Stop(improvement=0.1, patience=2), [1.0, 1.0, 0.95, 0.95, 0.85, 0.85, 0.75, 0.75, 0.7, 0.7, 0.7, 0.7], 12),
+        (Stop(improvement=0.0), [0.5], 8),  # the first look, and three that saw no less
+        (Stop(loss=0.5), [math.nan, 0.4, math.nan], 2),  # rounds without rows have no loss
+        (Stop(improvement=0.5, patience=1), [math.nan], 2),
+    ],
+)
+def test_stops_without_validation_rows_go_by_the_mean_training_loss(
+    stop: Stop, losses: list[float], rounds: int
+) -> None:
+    _, outcome = run(12, Recorder(losses=losses), validation=0, evaluate=2, stop=stop)
+    assert outcome.rounds == rounds
+    reason = "loss" if stop.loss is not None else "no improvement"
+    assert outcome.stop_reason == ("rounds" if stop.loss == 0.1 else reason)
+
+
+def test_with_validation_rows_it_is_their_loss_that_counts() -> None:
+    """log 2 for parameters of 0, whatever the training loss."""
+    _, outcome = run(12, Recorder(losses=[0.0]), stop=Stop(loss=0.69))
+    assert (outcome.rounds, outcome.stop_reason) == (12, "rounds")
+    _, outcome = run(12, Recorder(losses=[9.0]), stop=Stop(loss=0.70))
+    assert (outcome.rounds, outcome.stop_reason) == (5, "loss")
+
+
+@given(
+    losses=st.lists(st.floats(0, 10) | st.just(math.nan), min_size=1, max_size=30),
+    improvement=st.sampled_from([0.0, 0.01, 0.5]),
+    patience=st.integers(1, 4),
+)
+def test_patience(losses: list[float], improvement: float, patience: int) -> None:
+    """It stops at the first look that ends ``patience`` looks none of which came below the best before it by enough."""
+    watch = LossWatch(Stop(improvement=improvement, patience=patience))
+    stopped = next((i for i, loss in enumerate(losses) if watch.reason(loss)), None)
+
+    def stale(i: int) -> bool:
+        before = [loss for loss in losses[:i] if not math.isnan(loss)]
+        return math.isnan(losses[i]) or (bool(before) and not min(before) - losses[i] > improvement * min(before))
+
+    looks = range(patience - 1, len(losses))
+    assert stopped == next((i for i in looks if all(stale(j) for j in range(i - patience + 1, i + 1))), None)
+
+
+class Told:
+    """A communicator of two ranks: rank 1 hears what rank 0 says, and has a clock that is no use."""
+
+    def __init__(self) -> None:
+        self.messages: list[NDArray[Any]] = []
+        self.sent = 0
+
+    def broadcast(self, x: Any, root: int = 0) -> None:
+        self.sent += 1
+        self.messages.append(x["time"].copy())
+
+
+@given(
+    seconds=st.floats(1e-3, 1e4),
+    pace=st.floats(1e-6, 10),
+    jitter=st.lists(st.floats(0.5, 2), min_size=1, max_size=20),
+)
+def test_the_time_is_up_on_all_ranks_at_once_and_seldom_asked_for(
+    seconds: float, pace: float, jitter: list[float]
+) -> None:
+    """A run is never ended early, and is told a number of times that grows as the logarithm of its rounds."""
+    comm: Any = Told()
+    watch = TimeWatch(seconds, comm)
+    done, elapsed = 0, 0.0
+    while True:
+        done += 1
+        elapsed += pace * jitter[done % len(jitter)]
+        if watch.is_up(done, elapsed):
+            break
+        if done == 3000:
+            return
+    assert elapsed >= seconds
+    assert elapsed <= 2 * seconds + 6 * pace
+    assert comm.sent <= 12 + 4 * math.log2(done)
+
+
+# --- small things ---------------------------------------------------------------------------------------------
+
+
 def test_scratch_is_one_aligned_array_and_rounds_draw_other_numbers() -> None:
-    recorder, _, _ = run(6)
-    assert len(set(recorder.scratch)) == 1
-    assert recorder.scratch[0] % 64 == 0
-    assert len(set(recorder.drawn)) == 6
-    assert recorder.drawn == run(6)[0].drawn
+    first, second = Recorder(), Recorder()
+    run(6, first)
+    run(6, second)
+    assert len(set(first.scratch)) == 1
+    assert first.scratch[0] % 64 == 0
+    assert len(set(first.drawn)) == 6
+    assert first.drawn == second.drawn
 
 
 @given(rounds=st.integers(1, 10**7), steps=st.integers(1, 10**4))
@@ -112,53 +274,3 @@ def test_aligned_arrays(shape: tuple[int, ...], dtype: str) -> None:
     assert array.flags.writeable
     array[...] = 1
     assert array.sum() == array.size
-
-
-class Slow:
-    """A communicator whose time is known."""
-
-    rank, size, waited_s = 0, 1, 0.0
-
-    def __init__(self, now: list[float]) -> None:
-        self._now = now
-
-    def all_reduce(self, x: Any, op: Any = "sum", *, fill: Any = None) -> None:
-        self._now[0] += 1
-        if fill is not None:
-            fill(lambda lo, hi: None)
-        self._now[0] += 2
-        self.waited_s += 2
-
-    def all_gather(self, x: Any) -> Any:
-        self._now[0] += 8
-        return [x]
-
-    def broadcast(self, x: Any, root: int = 0) -> None:
-        self._now[0] += 16
-
-    def barrier(self) -> None:
-        self._now[0] += 32
-        self.waited_s += 32
-
-
-def test_where_the_time_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that only the test moves: a fill is computing, and what the engine waited is waiting."""
-    now = [100.0]
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    clock = Clock()
-    with clock.loading():
-        now[0] += 64
-    clock.ready(started_s=65.0)
-    comm = TimedCommunicator(Slow(now), clock)
-
-    def fill(ready: Any) -> None:
-        now[0] += 128
-
-    comm.all_reduce({}, fill=fill)
-    assert clock.report() == {"start": 1.0, "load": 64.0, "communicate": 1.0, "wait": 2.0, "compute": 128.0}
-    comm.all_reduce({})
-    comm.all_gather({})
-    comm.broadcast({})
-    comm.barrier()
-    now[0] += 256
-    assert clock.report() == {"start": 1.0, "load": 64.0, "communicate": 26.0, "wait": 36.0, "compute": 384.0}
