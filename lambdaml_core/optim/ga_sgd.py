@@ -50,7 +50,8 @@ class GASGD:
         loss = mean_loss(totals, w.round)
         if totals[1]:
             step = Step(self._options, w, s.params, gradient, s.shared.get("velocity"))
-            step(rate(self._options, w.round, w.rounds), totals[1])
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss of the next round tells
+                step(rate(self._options, w.round, w.rounds), totals[1])
         return {"loss": loss}
 
     def _accumulate(self, w: Worker, params: NDArray[Any], gradient: NDArray[Any], totals: NDArray[Any]) -> None:

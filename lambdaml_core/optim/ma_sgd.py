@@ -58,11 +58,12 @@ class MASGD:
         totals = w.scratch("totals", (2,), np.float64)  # loss, and rows: whole numbers below 2^53 are exact
 
         def fill(ready: Callable[[int, int], None]) -> None:
-            self._work(w, s, mine, totals)
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss tells
+                self._work(w, s, mine, totals)
 
         message = {"params": mine, "totals": totals}
         if s.private:  # a replay must bring the velocity forward too, and may never call fill
-            self._work(w, s, mine, totals)
+            fill(lambda lo, hi: None)
             w.comm.all_reduce(message)
         else:
             w.comm.all_reduce(message, fill=fill)
