@@ -63,13 +63,20 @@ class SGDOptions:
     l2: float = option(0.0, help="weight of (l2/2) ||w||^2, the bias left out", minimum=0)
 
     def __post_init__(self) -> None:
-        if self.learning_rate * self.l2 >= 2 * (1 + self.momentum):  # where heavy-ball steps on l2/2 ||w||^2 grow
-            raise OptionError(
-                f"learning_rate {self.learning_rate} with l2 {self.l2} diverges whatever the data",
-                hint=f"give a learning_rate below {2 * (1 + self.momentum) / self.l2:g}",
-            )
         if self.nesterov and not self.momentum:
             raise OptionError("nesterov needs momentum", hint="such as momentum = 0.9")
+        # where steps on l2/2 ||w||^2 alone grow: the heavy ball's, and Nesterov's
+        limit = 2 * (1 + self.momentum) / (1 + 2 * self.momentum if self.nesterov else 1)
+        if self.learning_rate * self.l2 >= limit:
+            raise OptionError(
+                f"learning_rate {self.learning_rate} with l2 {self.l2} diverges whatever the data",
+                hint=f"give a learning_rate below {limit / self.l2:g}",
+            )
+        if self.decay_steps is not None and self.schedule in ("constant", "cosine"):
+            raise OptionError(
+                f"decay_steps means nothing to the schedule {self.schedule}",
+                hint='give schedule = "inverse", "inverse_sqrt" or "step", or leave decay_steps out',
+            )
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,11 @@ class MASGDOptions(SGDOptions):
     local_epochs: int = option(1, help="passes over a worker's own rows between exchanges", minimum=1)
     local_steps: int | None = option(None, help="steps between exchanges, instead of local_epochs", minimum=1)
     keep_momentum: bool = option(False, help="keep a worker's own momentum over an exchange; default: start at rest")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.local_steps is not None and self.local_epochs != 1:
+            raise OptionError("local_steps and local_epochs are both given", hint="give one of them")
 
 
 # --- data formats ---------------------------------------------------------------------------------------------

@@ -13,11 +13,10 @@ from sgd_ranks import alone, begin, on_ranks, problem, replays_from_every_round,
 from sgd_reference import SETTINGS, ga, log_loss, together
 
 from lambdaml_core.builtin import GASGDOptions, LinearOptions
-from lambdaml_core.errors import OptionError, RunError
+from lambdaml_core.errors import RunError
 from lambdaml_core.models.least_squares import LeastSquares
 from lambdaml_core.models.logistic import LogisticRegression
 from lambdaml_core.optim.ga_sgd import GASGD
-from lambdaml_core.options import parse
 
 MODEL = LogisticRegression(LinearOptions())
 OPTIONS = [GASGDOptions(**s) for s in SETTINGS] + [GASGDOptions(**s, accumulate=3) for s in SETTINGS[:5:2]]
@@ -133,9 +132,3 @@ def test_divergence_is_an_error_of_all_ranks_that_names_the_round() -> None:
         return caught.value.message
 
     assert len(set(on_ranks(diverges, 2))) == 1
-
-
-def test_a_penalty_that_would_diverge_by_itself_is_refused_before_anything_runs() -> None:
-    parse(GASGDOptions, {"learning_rate": 3.9, "l2": 0.9, "momentum": 0.9})
-    with pytest.raises(OptionError, match="diverges"):
-        parse(GASGDOptions, {"learning_rate": 4.3, "l2": 0.9, "momentum": 0.9})

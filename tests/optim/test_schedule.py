@@ -13,13 +13,15 @@ from lambdaml_core.builtin import SGDOptions
 from lambdaml_core.optim.schedule import rate
 
 SCHEDULES = ["constant", "inverse", "inverse_sqrt", "step", "cosine"]
-options = st.builds(
-    SGDOptions,
-    learning_rate=st.floats(1e-4, 10),
-    schedule=st.sampled_from(SCHEDULES),
-    decay_steps=st.none() | st.integers(1, 50),
-    decay_factor=st.floats(0.01, 1),
-    warmup_steps=st.integers(0, 20),
+options = st.sampled_from(SCHEDULES).flatmap(
+    lambda schedule: st.builds(
+        SGDOptions,
+        learning_rate=st.floats(1e-4, 10),
+        schedule=st.just(schedule),
+        decay_steps=st.none() if schedule in ("constant", "cosine") else st.none() | st.integers(1, 50),
+        decay_factor=st.floats(0.01, 1),
+        warmup_steps=st.integers(0, 20),
+    )
 )
 
 # SequentialLR(sgd, [LinearLR(sgd, 1 / 4, 1, 3), S], [3]), or S alone, of learning rate 0.5 in its first 12 steps
