@@ -19,6 +19,7 @@ MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"))
 """What pandas, R and SQL write where there is nothing; in every format, so that a model can be given any."""
 
 _BLOCK_CELLS = 1 << 20
+_SAMPLE = 1000  # cells that tell whether it is worth while to remember them
 _POSITION = re.compile(r"-?\d+")
 _USUAL_LABELS = ("label", "target")
 
@@ -143,13 +144,14 @@ def number_column(name: str, cells: Sequence[str], lines: NDArray[np.int64]) -> 
     Raises:
         MalformedRow: the first cell that is no number.
     """
+    known, sample = _Numbers(), cells[:_SAMPLE]
+    repeated = 2 * len(set(sample)) < len(sample)
     try:
-        numbers = np.fromiter(map(float, cells), np.float64, len(cells))
-        if not np.isnan(numbers).any() and "_" not in "".join(cells):
+        numbers = np.fromiter(map(known.__getitem__ if repeated else float, cells), np.float64, len(cells))
+        if repeated or not (np.isnan(numbers).any() or "_" in "".join(cells)):
             return numbers
     except ValueError:
         pass  # something is missing, or is no number
-    known = _Numbers()
     numbers, row = np.empty(len(cells)), 0
     try:
         for row, cell in enumerate(cells):

@@ -165,7 +165,8 @@ def read_cells(data: CsvText) -> Cells:
                 lines.append(start)
             start = reader.line_num
     except csv.Error as e:
-        problem = MalformedRow(f"{e}", line=start, hint="cells with quotes or line ends must be quoted")
+        said = str(e).partition(" - ")[0]  # without advice to programmers
+        problem = MalformedRow(said, line=start, hint="cells with quotes or line ends must be quoted")
     rows, lines = rows[data.header :], lines[data.header :]
     count = len(data.names)
     ragged = next((i for i, row in enumerate(rows) if len(row) != count), None)

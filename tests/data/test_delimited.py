@@ -81,6 +81,10 @@ def test_what_csv_writes_is_read_back(
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator=end)
     writer.writerow(names)
+    if quoting == csv.QUOTE_MINIMAL:  # csv does not quote a lone carriage return
+        rows = [
+            tuple(cell.replace("\r", "") or None if isinstance(cell, str) else cell for cell in row) for row in rows
+        ]
     starts = []
     for row in rows:
         starts.append(text.getvalue().count("\n"))
