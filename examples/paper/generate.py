@@ -1,4 +1,4 @@
-"""Data of the shape of the LambdaML paper's: ``python examples/paper/generate.py higgs --rows 100000 --out higgs.libsvm``.
+"""Data of the shape of the LambdaML paper's: ``python examples/paper/generate.py higgs --out higgs.libsvm``.
 
 ``higgs`` has 28 dense features and labels 0 and 1; ``rcv1`` 47,236 sparse ones, some 74 of them in a row, as tf-idf on
 rows of length 1, and labels -1 and +1; ``yfcc`` 4,096 dense ones, not negative, as a network's hidden layer gives, and
