@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from lambdaml_core.builtin import TableOptions
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.fitting import Fitting, Recoder, training_coders
-from lambdaml_core.data.formats import MalformedRow, Schema
+from lambdaml_core.data.formats import MalformedRow
 from lambdaml_core.data.frames import Frames
 from lambdaml_core.data.labels import as_label, check_classes, said_known
 from lambdaml_core.data.merge import as_piece
 from lambdaml_core.data.order import sort_keys, split_rows
-from lambdaml_core.data.preprocess import Coder, Preprocessing, Vocabulary, feature_columns, to_cells
+from lambdaml_core.data.preprocess import Preprocessing, Vocabulary, feature_columns, to_cells
 from lambdaml_core.data.shards import Label, Manifest, Piece
 from lambdaml_core.data.spool import take_rows
 from lambdaml_core.data.writer import PIECE_BYTES, PartitionWriter, Shape, check_request
@@ -57,17 +57,13 @@ def write_arrays(
     """
     check_request(store, shards, validation)
     known, numbers = _numbers(y) if target == "number" else _classes(y, labels or None)
-    order = np.argsort(sort_keys(seed, np.arange(len(numbers))))
-    to_train = order[: split_rows(len(order), validation)[0]]
-    if _is_frame(x):
-        rows: _Rows = _FrameRows(x, format, preprocessing, to_train)
-    elif preprocessing:
+    if preprocessing and not _is_frame(x):
         raise DataError("x has features, and the model takes raw columns", hint="give a pandas frame")
-    else:
-        rows = _ArrayRows(x)
+    rows: _Rows = _FrameRows(x, format, preprocessing) if _is_frame(x) else _ArrayRows(x)
     if len(numbers) != rows.count:
         raise DataError(f"x has {rows.count} rows and y {len(numbers)} labels", hint="give one label for each row")
-    shape = rows.shape(known)
+    order = np.argsort(sort_keys(seed, np.arange(rows.count)))
+    shape = rows.shape(known, order[: split_rows(rows.count, validation)[0]])
     step = max(1, PIECE_BYTES * shape.rows // shape.bytes)
     with PartitionWriter(store, shape, seed=seed, shards=shards, validation=validation) as writer:
         for first in range(0, shape.rows, step):
@@ -134,8 +130,8 @@ class _Rows(Protocol):
 
     count: int
 
-    def shape(self, labels: tuple[Label, ...]) -> Shape:
-        """What they are like."""
+    def shape(self, labels: tuple[Label, ...], to_train: NDArray[np.intp]) -> Shape:
+        """What they are like; asked for once, before any are taken."""
 
     def take(self, wanted: NDArray[np.intp]) -> Piece:
         """Their x, in the order wanted."""
@@ -152,7 +148,7 @@ class _ArrayRows:
                 f"x has {self.count} rows and {self._features} columns", hint="training needs at least one of each"
             )
 
-    def shape(self, labels: tuple[Label, ...]) -> Shape:
+    def shape(self, labels: tuple[Label, ...], to_train: NDArray[np.intp]) -> Shape:
         if isinstance(self._x, np.ndarray):
             return Shape("dense", self.count, self._features, self._x.size, labels)
         return Shape("csr", self.count, self._features, self._x.nnz, labels)
@@ -168,53 +164,52 @@ class _ArrayRows:
 class _FrameRows:
     """A pandas frame, preprocessed; its cells are held in memory."""
 
-    def __init__(
-        self,
-        frame: Any,
-        format: Reference | None,
-        preprocessing: Mapping[str, Any] | None,
-        to_train: NDArray[np.intp],
-    ) -> None:
-        reader = format.build() if format else Frames(TableOptions())
-        schema = reader.schema(frame, labelled=False)
-        if reader.options.label is None:
-            schema = schema._replace(label=None)  # labels come as y: a column of that name is one like the others
-        self.count = len(frame)
-        if preprocessing:
-            self._how = Preprocessing.from_json(preprocessing)
-            self._cells = self._read(reader, frame, self._how.schema(schema, where="the frame"), self._how.coders())
+    def __init__(self, frame: Any, format: Reference | None, preprocessing: Mapping[str, Any] | None) -> None:
+        reader: Frames = format.build() if format else Frames(TableOptions())
+        self.count, self._options = len(frame), reader.options
+        if self.count == 0:
+            raise DataError("x has 0 rows", hint="training needs at least one")
+        self._schema = reader.schema(frame, labelled=False)
+        if reader.options.label is None:  # labels come as y: a column of that name is one like the others
+            self._schema = self._schema._replace(label=None)
+        self._known = Preprocessing.from_json(preprocessing) if preprocessing else None
+        if self._known is not None:
+            self._schema = self._known.schema(self._schema, where="the frame")
+            self._coders = self._known.coders()
         else:
-            words = feature_columns(schema)[1]
-            coders = training_coders(words, reader.options)
-            self._cells = self._read(reader, frame, schema, coders)
-            vocabulary = {name: c.words for name, c in coders.items() if isinstance(c, Vocabulary)}
-            fitting = Fitting(schema, reader.options, [vocabulary])
-            step = max(1, PIECE_BYTES // (8 * max(1, self._cells.shape[1])))
-            for first in range(0, len(to_train), step):
-                fitting.add(self._cells[to_train[first : first + step]])
-            self._how = fitting.finish(self.count, self._entries())
-            Recoder(self._how, vocabulary).recode(self._cells)
+            self._coders = training_coders(feature_columns(self._schema)[1], reader.options)
+        self._cells = self._read(reader, frame)
 
-    def shape(self, labels: tuple[Label, ...]) -> Shape:
+    def shape(self, labels: tuple[Label, ...], to_train: NDArray[np.intp]) -> Shape:
+        entries = int(np.count_nonzero(~np.isnan(self._cells)))
+        self._how = self._known or self._fitted(to_train, entries)
         how = self._how
-        return Shape(how.layout, self.count, how.features, self._entries(), labels, how.to_json())
+        return Shape(how.layout, self.count, how.features, entries, labels, how.to_json())
 
     def take(self, wanted: NDArray[np.intp]) -> Piece:
         return as_piece(self._how.features_of(self._cells[wanted]))
 
-    def _entries(self) -> int:
-        return int(np.count_nonzero(~np.isnan(self._cells)))
-
-    def _read(self, reader: Frames, frame: Any, schema: Schema, coders: Mapping[str, Coder]) -> NDArray[np.float64]:
-        numbers, _ = feature_columns(schema)
-        cells = np.empty((self.count, len(numbers) + len(coders)))
+    def _read(self, reader: Frames, frame: Any) -> NDArray[np.float64]:
+        numbers, _ = feature_columns(self._schema)
+        cells = np.empty((self.count, len(numbers) + len(self._coders)))
         for block in reader.blocks(frame):
             try:
-                table = reader.parse(block.data, schema)
+                table = reader.parse(block.data, self._schema)
             except MalformedRow as e:
                 raise DataError(f"row {block.first + e.line + 1} of x: {e.message}", hint=e.hint) from e
-            cells[block.first : block.first + len(table.lines)] = to_cells(table, numbers, coders)
+            cells[block.first : block.first + len(table.lines)] = to_cells(table, numbers, self._coders)
         return cells
+
+    def _fitted(self, to_train: NDArray[np.intp], entries: int) -> Preprocessing:
+        """Found from these rows; the codes of the cells become its own."""
+        vocabulary = {name: c.words for name, c in self._coders.items() if isinstance(c, Vocabulary)}
+        fitting = Fitting(self._schema, self._options, [vocabulary])
+        step = max(1, PIECE_BYTES // (8 * max(1, self._cells.shape[1])))
+        for first in range(0, len(to_train), step):
+            fitting.add(self._cells[to_train[first : first + step]])
+        how = fitting.finish(self.count, entries)
+        Recoder(how, vocabulary).recode(self._cells)
+        return how
 
 
 def _is_frame(x: Any) -> bool:

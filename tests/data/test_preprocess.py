@@ -142,7 +142,7 @@ def test_numbers_that_are_too_large_are_refused() -> None:
     assert dense(how.transform(table([1e300, 1e300], x, words, words)))[:, 0].tolist() == [0, 0]
     for scale, largest in (("standard", 1e39), ("none", 3.5e38)):
         how = fitted(table(x, x, words, words), scale=scale)
-        with pytest.raises(DataError, match="the column z has the number is too large"):
+        with pytest.raises(DataError, match="the column z has the number"):
             how.transform(table(x, [1, largest], words, words))
 
 
