@@ -62,6 +62,36 @@ def test_the_json_object_has_what_the_manifest_has(
     }
 
 
+TABLE = "age,job,pay\n" + "30,clerk,1.5\n41,cook,2.5\n52,king,9\n" * 4
+
+
+def test_a_folder_of_tables_with_options_of_their_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows").mkdir()
+    for name in ("a", "b"):
+        Path("rows", f"{name}.csv").write_text(TABLE)
+    words = ["partition", "rows", "--shards", "2", "--validation", "0.25"]
+    assert main([*words, "--out", "classes", "--option", "label=job", "--option", "drop=pay"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "18 rows to train on and 6 for validation, 1 features (dense), 3 classes: clerk, cook, king"
+    )
+    assert main([*words, "--out", "numbers", "--option", "label=pay", "--target", "number"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "18 rows to train on and 6 for validation, 4 features (dense), labelled with numbers"
+    )
+    assert main([*words[:-2], "--out", "all", "--option", "label=job", "--layout", "sparse", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    manifest = manifest_at(tmp_path / "all")
+    assert (found["layout"], found["labels"], found["counts"]) == (
+        "csr",
+        ["clerk", "cook", "king"],
+        list(manifest.counts),
+    )
+    assert manifest.preprocessing is not None
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -72,6 +102,10 @@ def test_the_json_object_has_what_the_manifest_has(
         (["bad.libsvm", "--shards", "1", "--validation", "1"], "option", "validation must be"),
         (["bad.libsvm", "--shards", "1", "--format", "libsvn"], "plugin_unknown", "libsvn"),
         (["bad.libsvm", "--shards", "1", "--features", "0"], "option", "format.features must be at least 1"),
+        (["bad.libsvm", "--shards", "1", "--option", "layout"], "option", "--option layout is not KEY=VALUE"),
+        (["bad.libsvm", "--shards", "1", "--option", "label=y"], "option", "unknown option format.label"),
+        (["bad.libsvm", "--shards", "1", "--target", "word"], "usage", "--target"),
+        (["*.csv", "--shards", "1"], "data", "*.csv has no data files"),
         (["bad.libsvm"], "usage", "--shards"),
     ],
 )
