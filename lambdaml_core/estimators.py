@@ -42,11 +42,12 @@ __all__ = ["SVM", "LeastSquares", "LogisticRegression"]
 
 _EPOCHS, _STEPS = 10, 500  # at least
 _LEAST = 1e-30  # rows of zeros are as flat as that
+_SAMPLE = 20_000  # rows that the step size is chosen by
 _POWER_STEPS = 20  # of the power iteration: it comes within a few per cent, and the step size has that much to spare
 
 
-class UnfitLabels(DataError, ValueError):
-    """Labels that cannot be learnt from; scikit-learn expects a ValueError."""
+class UnfitData(DataError, ValueError):
+    """Rows that cannot be learnt from; scikit-learn expects a ValueError."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -177,12 +178,13 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """
         n, bias = x.shape[0], float(self.fit_intercept)
         b = min(self.batch_size, n)
-        longest = float((x.multiply(x) if hasattr(x, "multiply") else np.square(x)).sum(axis=1).max()) + bias
-        if n == 1:
-            return curvature * longest
-        of_all = _largest_eigenvalue(x, bias)
-        share = (n - b) / (b * (n - 1))
-        return float(curvature * ((1 - share) * of_all + share * longest))
+        squares = x.multiply(x).sum(axis=1) if hasattr(x, "multiply") else np.einsum("ij,ij->i", x, x)
+        share = (n - b) / (b * (n - 1)) if b < n else 0.0
+        of_all = _largest_eigenvalue(x[:: math.ceil(n / _SAMPLE)], bias)
+        smoothness = curvature * ((1 - share) * of_all + share * (float(squares.max()) + bias))
+        if not math.isfinite(smoothness):
+            raise UnfitData("X has numbers whose squares are too large for float32", hint="scale the features first")
+        return smoothness
 
     def _checked(self, x: Any) -> Any:
         check_is_fitted(self)
@@ -191,15 +193,16 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
 def _largest_eigenvalue(x: Any, bias: float) -> float:
     """Of X'X / n, a column of ones being part of X if there is a bias; by power iteration, so from below."""
-    vector = np.random.default_rng(0).random(x.shape[1] + 1)
+    vector = np.random.default_rng(0).random(x.shape[1] + 1, np.float32)  # as the rows: nothing large is converted
     value = 0.0
     for _ in range(_POWER_STEPS):
-        margins = x @ vector[:-1] + bias * vector[-1]
-        vector = np.append(x.T @ margins, bias * margins.sum()) / x.shape[0]
-        value = float(np.linalg.norm(vector))
-        if value == 0:
+        with np.errstate(over="ignore", invalid="ignore"):
+            margins = x @ vector[:-1] + np.float32(bias) * vector[-1]
+            vector = np.append(x.T @ margins, np.float32(bias) * margins.sum()) / np.float32(x.shape[0])
+            value = float(np.linalg.norm(vector))
+        if value == 0 or not math.isfinite(value):
             break
-        vector /= value
+        vector /= np.float32(value)
     return value
 
 
@@ -227,7 +230,7 @@ class _Classifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise UnfitLabels(f"all rows are of one class, {self.classes_[0]!r}", hint="give rows of two or more")
+            raise UnfitData(f"all rows are of one class, {self.classes_[0]!r}", hint="give rows of two or more")
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         keys: dict[str, Any] = {}
         if self.class_weight is not None:

@@ -194,7 +194,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[Iterable[Predictions]], Iterato
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    with Progress(SpinnerColumn(), TextColumn("{task.completed:,} rows"), console=Console(stderr=True)) as bar:
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} rows"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("rows", total=None)
 
         def counted(blocks: Iterable[Predictions]) -> Iterator[Predictions]:

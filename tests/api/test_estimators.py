@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import joblib  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,6 +105,12 @@ def test_rows_that_are_zero_leave_only_the_intercept() -> None:
     assert LeastSquares(fit_intercept=False, l2=0).fit(x, y).predict(x[:1]) == [0]
 
 
+def test_numbers_that_no_step_is_small_enough_for() -> None:
+    with pytest.raises(DataError, match="too large") as caught:
+        LeastSquares().fit([[1e30], [-1e30]], [0, 1])
+    assert isinstance(caught.value, ValueError)
+
+
 def test_class_weights() -> None:
     x, y = cancer()
     ours = LogisticRegression(l2=L2, epochs=2000, class_weight={0: 3.0, 1: 0.5}).fit(x, y)
@@ -127,7 +134,8 @@ def test_in_a_pipeline_a_search_and_a_validation() -> None:
     x, y = load_iris(return_X_y=True)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression())
     assert cross_val_score(pipeline, x, y, cv=3).mean() > 0.9
-    search = GridSearchCV(pipeline, {"logisticregression__l2": [1e-3, 10.0]}, cv=3).fit(x, y)
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        search = GridSearchCV(pipeline, {"logisticregression__l2": [1e-3, 10.0]}, cv=3).fit(x, y)
     assert search.best_params_ == {"logisticregression__l2": 1e-3}
 
 

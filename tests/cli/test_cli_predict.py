@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import os
+import pty
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from cli_help import everything_in, lambdaml, printed
+from cli_help import environment, everything_in, lambdaml, printed
 
 from lambdaml_core import SavedModel, train
 
@@ -84,6 +87,18 @@ def test_a_file_is_there_once_all_is_in_it(home: Path, tmp_path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "out.csv").stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_terminal_sees_how_far_it_is(home: Path, tmp_path: Path) -> None:
+    screen, terminal = pty.openpty()
+    words = ["predict", "model", "rows.csv", "--out", str(tmp_path / "out.csv")]
+    command = [sys.executable, "-m", "lambdaml_core", *words]
+    environ = {**environment(home), "TERM": "xterm", "COLUMNS": "80"}
+    done = subprocess.run(command, cwd=home, env=environ, stdout=subprocess.PIPE, stderr=terminal)
+    os.close(terminal)
+    assert (done.returncode, done.stdout[:4]) == (0, b"120 ")
+    assert b"120 rows" in os.read(screen, 1 << 16)
+    os.close(screen)
 
 
 def test_an_error_half_way_leaves_no_file(home: Path, tmp_path: Path) -> None:
