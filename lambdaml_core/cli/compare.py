@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from lambdaml_core.cli.output import json_option, print_json, print_table
@@ -9,6 +11,7 @@ from lambdaml_core.cli.page.compare import columns, compare_page, compared
 from lambdaml_core.cli.page.output import write_page
 from lambdaml_core.cli.report import check_outputs
 from lambdaml_core.cli.runs import store_option, store_url
+from lambdaml_core.errors import UsageError
 from lambdaml_core.run.history import read_history
 
 
@@ -26,6 +29,8 @@ def compare(
     Bytes and dollars up to a round are taken to be in proportion to the rounds done.
     """
     check_outputs(out, as_json)
+    if target_loss is not None and not math.isfinite(target_loss):
+        raise UsageError(f"--target-loss cannot be {target_loss}", hint="give a number")
     url = store_url(store)
     histories = [read_history(url, run) for run in dict.fromkeys(runs)]
     figures = [compared(history, target_loss) for history in histories]

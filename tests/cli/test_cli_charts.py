@@ -51,7 +51,8 @@ def test_ticks_are_few_even_and_round(low: float, span: float, most: int) -> Non
     assert 1 <= len(ticks) <= most + 1
     step = nice_ticks(0.0, span, most)[1]
     assert float(f"{step:.1e}") == pytest.approx(step, rel=1e-9)  # one digit
-    assert all(low - 1e-8 * abs(low) - 1e-12 <= t <= high + 1e-8 * abs(high) + 1e-12 for t in ticks)
+    slack = 1e-8 * (step + abs(low))
+    assert all(low - slack <= t <= high + slack for t in ticks)
     assert all(b - a == pytest.approx(step, rel=1e-3) for a, b in itertools.pairwise(ticks))
 
 

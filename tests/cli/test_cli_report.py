@@ -64,6 +64,33 @@ def test_requests_by_worker_and_what_they_cost(browser: Browser, history: RunHis
         assert re.search(rf"{worker['rank']}\s+{counts}", text)
 
 
+# --- other runs -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_learnt_numbers(home: Path, browser: Browser) -> None:
+    settings = ("--set", "model=least_squares", "--set", "optimizer.learning_rate=0.1", "--set", "workers=1")
+    run = printed(lambdaml(home, "train", "job.toml", "--json", *settings))["run"]
+    assert lambdaml(home, "report", run, "--out", "numbers.html").returncode == 0
+    browser.open(home / "numbers.html")
+    text = browser.evaluate("document.body.innerText")
+    assert "R² over rounds" in text
+    assert "one worker exchanges nothing" in text
+    assert "accuracy" not in text
+    assert browser.complaints == []
+
+
+def test_a_run_that_diverged(home: Path, browser: Browser) -> None:
+    settings = ("--set", "model=least_squares", "--set", "optimizer.learning_rate=1000", "--set", "name=wild")
+    assert lambdaml(home, "train", "job.toml", *settings, "--set", "epochs=100").returncode == 1
+    (run,) = [path.name for path in (home / "store" / "runs").glob("*-wild-*")]
+    assert lambdaml(home, "report", run, "--out", "wild.html").returncode == 0
+    browser.open(home / "wild.html")
+    text = browser.evaluate("document.body.innerText")
+    assert f"{run}failed" in text.replace("\n", "")
+    assert text.count("training diverged") >= 3  # why the run ended, and the worker's own error
+    assert browser.complaints == []
+
+
 # --- text from others -----------------------------------------------------------------------------------------
 
 

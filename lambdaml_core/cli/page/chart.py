@@ -73,16 +73,18 @@ def line_chart(
     y_label: str,
     x_text: Callable[[float], str] = count,
     floor: float = -math.inf,
+    empty: str = "nothing to draw yet",
 ) -> Element:
-    """A figure with all curves that have a value, or a note that there is none.
+    """A figure with all curves that have a value.
 
     Args:
         x_text: writes the numbers along x.
         floor: values below are cut off.
+        empty: said where no curve has a value.
     """
     series = [s._replace(points=decimated(s.points)) for s in series if any(y is not None for _, y in s.points)]
     if not series:
-        return node("figure", node("figcaption", title), node("p", "nothing to draw yet", class_="empty"))
+        return node("figure", node("figcaption", title), node("p", empty, class_="empty"))
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points if y is not None]
     x_scale = _Scale(*_spread(min(0.0, *xs), max(xs)), _LEFT, _WIDTH - _RIGHT)

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from lambdaml_core.cli.page.chart import Point, Series, line_chart
 from lambdaml_core.cli.page.html import node, page, table
 from lambdaml_core.cli.page.report import SCORES, footer
-from lambdaml_core.cli.page.text import bytes_, count, dollars, figure, seconds
+from lambdaml_core.cli.page.text import bytes_, count, dollars, figure, seconds, setting
 from lambdaml_core.run.history import PARTS, Look, RunHistory
 
 _COLOURS = 8  # after so many runs the colours come again, in lines of another pattern
@@ -152,7 +152,7 @@ def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             found |= _flat(value, f"{path}.")
         elif value is not None and path not in _ROWS:
-            found[path] = str(value)
+            found[path] = setting(value)
     return found
 
 
@@ -205,6 +205,8 @@ def _chart(
         look = f"c{i % _COLOURS}{_PATTERNS[i // _COLOURS % len(_PATTERNS)]}"
         series.append(Series(history["record"]["run"], points, look))
     ends = [at for s in series for at, loss in s.points if loss is not None]
-    if target_loss is not None and ends:
+    if not any(ends):  # no run took any of this: a line straight up would say nothing
+        return line_chart(title, [], x_label=label, y_label="mean loss", empty=f"there are no {label} to tell of")
+    if target_loss is not None:
         series.append(Series("target", [(min(ends), target_loss), (max(ends), target_loss)], "soft dashed"))
     return line_chart(title, series, x_label=label, y_label="mean loss", x_text=x_text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 from xml.etree.ElementTree import Element
@@ -10,7 +9,7 @@ from xml.etree.ElementTree import Element
 from lambdaml_core import __version__
 from lambdaml_core.cli.page.chart import Point, Series, line_chart
 from lambdaml_core.cli.page.html import node, page, table
-from lambdaml_core.cli.page.text import NOTHING, bytes_, count, dollars, figure, moment, seconds
+from lambdaml_core.cli.page.text import NOTHING, bytes_, count, dollars, figure, moment, seconds, setting
 from lambdaml_core.cli.page.timeline import mean_bar, timeline
 from lambdaml_core.run.history import CLASSES, PARTS, PLACES, Place, RunHistory, WorkerHistory
 
@@ -48,12 +47,8 @@ def footer() -> Element:
 
 def flat(options: Mapping[str, Any]) -> str:
     """A plugin and its options in a line."""
-    given = ", ".join(f"{k} = {_option(v)}" for k, v in options.items() if k != "name" and v is not None)
+    given = ", ".join(f"{k} = {setting(v)}" for k, v in options.items() if k != "name" and v is not None)
     return f"{options['name']} ({given})" if given else str(options["name"])
-
-
-def _option(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 # --- head ---------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from lambdaml_core.cli.view import size
 
@@ -43,6 +45,11 @@ def dollars(value: float | None) -> str:
 def bytes_(value: float | None) -> str:
     """Bytes with a unit of 1000."""
     return NOTHING if value is None else size(round(value))
+
+
+def setting(value: Any) -> str:
+    """A value of a job: words as they are, else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def moment(iso: str) -> str:
