@@ -1,4 +1,4 @@
-"""The figures of logistic regression, against scikit-learn's."""
+"""The figures of classifiers, against scikit-learn's."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linear_reference import Case, part
 from numpy.typing import NDArray
 from scipy.special import expit
-from sklearn.datasets import load_breast_cancer, load_svmlight_file
+from sklearn.datasets import load_breast_cancer, load_digits, load_svmlight_file
 from sklearn.linear_model import LogisticRegression as Sklearn
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, hinge_loss, log_loss, roc_auc_score
 
-from lambdaml_core.builtin import LinearOptions
+from lambdaml_core.builtin import LinearOptions, SVMOptions
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.samples import CENSUS_INCOME
 from lambdaml_core.models.logistic import LogisticRegression
+from lambdaml_core.models.svm import SVM
 
 Array = NDArray[Any]
 MODEL = LogisticRegression(LinearOptions())
@@ -112,3 +114,53 @@ def test_margins_out_of_float16s_range_are_ranked_and_diverged_ones_show_in_the_
     assert got["auc"] == 1
     with np.errstate(invalid="ignore"):
         assert math.isnan(figures([math.nan, 1.0], [0, 1])["loss"])
+
+
+@pytest.mark.parametrize("scale", [0.001, 1.0, 300.0])
+def test_an_svms_margins_are_ranked_alike(judged: tuple[Array, Array], scale: float) -> None:
+    margin, y = judged[0] * np.float32(scale), judged[1]
+    svm = SVM(SVMOptions())
+    got = svm.metrics(svm.score(IDENTITY, rows(margin, y)))
+    assert got["loss"] == pytest.approx(hinge_loss(2 * y - 1, margin), rel=1e-6)
+    assert got["accuracy"] == accuracy_score(y, margin > 0)
+    assert got["auc"] == figures(margin, y)["auc"]
+
+
+def test_figures_of_many_classes_are_scikit_learns() -> None:
+    x, y = load_digits(return_X_y=True)
+    x = x / 16
+    fitted = Sklearn(C=0.1, tol=0.1).fit(x, y)
+    params = np.concatenate([fitted.coef_.T.ravel(), fitted.intercept_]).astype(np.float32)
+    batch = Batch(x.astype(np.float32), y.astype(np.float32), len(y))
+    got = MODEL.metrics(MODEL.score(params, batch))
+    assert set(got) == {"loss", "accuracy", "baseline_accuracy"}
+    assert got["loss"] == pytest.approx(log_loss(y, fitted.predict_proba(x)), rel=1e-6)
+    assert got["accuracy"] == accuracy_score(y, fitted.predict(x))
+    assert got["baseline_accuracy"] == np.bincount(y).max() / len(y)
+    np.testing.assert_allclose(MODEL.probabilities(params, batch), fitted.predict_proba(x), rtol=1e-4, atol=1e-9)
+    svm = SVM(SVMOptions())
+    margins = fitted.decision_function(x)
+    got = svm.metrics(svm.score(params, batch))
+    one_vs_rest = sum(hinge_loss(np.where(y == c, 1, -1), margins[:, c]) for c in range(10))
+    assert got["loss"] == pytest.approx(one_vs_rest, rel=1e-5)
+    assert got["accuracy"] == accuracy_score(y, margins.argmax(axis=1))
+
+
+@settings(max_examples=30)
+@given(cuts=st.lists(st.integers(0, 90), max_size=4), seed=st.integers(0, 5))
+def test_totals_of_many_classes_add_over_any_split_of_the_rows(cuts: list[int], seed: int) -> None:
+    case = Case("hinge", 4)
+    batch, params, model = case.rows(90, seed=seed), case.params(), case.model()
+    whole = model.score(params, batch)
+    edges = [0, *sorted(cuts), 90]
+    parts = [model.score(params, part(batch, lo, hi)) for lo, hi in pairwise(edges)]
+    for name, total in whole.items():
+        np.testing.assert_allclose(np.add.reduce([p[name] for p in parts]), total, rtol=1e-6)
+    assert int(whole["rows"].sum()) == 90
+
+
+def test_no_rows_of_many_classes_have_no_figures() -> None:
+    case = Case("log", 3)
+    got = MODEL.metrics(MODEL.score(case.params(), case.rows(0)))
+    assert set(got) == {"loss", "accuracy", "baseline_accuracy"}
+    assert all(math.isnan(value) for value in got.values())
