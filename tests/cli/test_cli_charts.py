@@ -44,12 +44,19 @@ def test_every_spike_is_seen() -> None:
     assert {(777, 9.0), (50_001, -9.0), (99_998, 8.0)} <= set(kept)
 
 
+def test_a_long_gap_is_thinned_out_too() -> None:
+    points: list[Point] = [(i, None if i > 100 else float(i)) for i in range(100_000)]
+    kept = decimated(points)
+    assert len(kept) <= 1000
+    assert max(y for _, y in kept if y is not None) == 100
+
+
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e6), st.integers(3, 10))
 def test_ticks_are_few_even_and_round(low: float, span: float, most: int) -> None:
     high = low + span
     ticks = nice_ticks(low, high, most)
     assert 1 <= len(ticks) <= most + 1
-    step = nice_ticks(0.0, span, most)[1]
+    step = nice_ticks(0.0, high - low, most)[1]
     assert float(f"{step:.1e}") == pytest.approx(step, rel=1e-9)  # one digit
     slack = 1e-8 * (step + abs(low))
     assert all(low - slack <= t <= high + slack for t in ticks)

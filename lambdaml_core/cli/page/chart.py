@@ -128,15 +128,12 @@ def decimated(points: Sequence[Point], most: int = MOST_POINTS) -> Sequence[Poin
     stretch = math.ceil(len(points) / (most // 2 - 1))
     kept = {0, len(points) - 1}
     for begin in range(0, len(points), stretch):
-        by_value: list[tuple[float, int]] = []
-        for i in range(begin, min(begin + stretch, len(points))):
-            y = points[i][1]
-            if y is None:
-                kept.add(i)
-            else:
-                by_value.append((y, i))
+        here = range(begin, min(begin + stretch, len(points)))
+        by_value = [(y, i) for i in here if (y := points[i][1]) is not None]
         if by_value:
             kept |= {min(by_value)[1], max(by_value)[1]}
+        if len(by_value) < len(here):
+            kept.add(next(i for i in here if points[i][1] is None))
     return [points[i] for i in sorted(kept)]
 
 
@@ -144,7 +141,7 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten from low to high, at most so many."""
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= rough)
+    step = next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
