@@ -136,8 +136,8 @@ class ArrayOptions:
 class TableOptions:
     """Options of ``frame``, and what every format of tables has: which columns there are and what becomes of them."""
 
-    label: str | None = option(
-        None, help="column of the labels, by name or number; default: the one called label or target"
+    label: str | int | None = option(
+        None, help="column of the labels, by name or number, -1 is the last; default: the one called label or target"
     )
     drop: tuple[str, ...] = option((), help="columns to leave out")
     categorical: tuple[str, ...] = option((), help="columns to take as categories although they look like numbers")

@@ -211,7 +211,8 @@ def _finite(name: str, numbers: NDArray[np.float64], lines: NDArray[np.int64]) -
 
 def _label(names: Sequence[str], options: TableOptions, labelled: bool, where: str) -> str | None:
     if options.label is not None:
-        return _find(names, options.label, "label", where) if labelled or _there(names, options.label) else None
+        label = str(options.label)
+        return _find(names, label, "label", where) if labelled or _there(names, label) else None
     usual = [name for name in _USUAL_LABELS if name in names]
     if len(usual) == 1:
         return usual[0]

@@ -111,7 +111,8 @@ def _names(path: Path, text: bytes, delimiter: str, header: bool) -> tuple[str, 
 
 
 def _records(text: str, delimiter: str) -> Any:
-    return csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, skipinitialspace=True, strict=True)
+    skip = delimiter != " "  # else two delimiters in a row would be one
+    return csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, skipinitialspace=skip, strict=True)
 
 
 class Cells(NamedTuple):

@@ -136,7 +136,10 @@ class TableFormat(Protocol):
             labelled: whether a column of labels must be there; rows to predict on may do without.
 
         Raises:
-            DataError: the file is missing or unreadable, or an option names a column that is not there.
+            DataError: the file is missing or unreadable, an option names a column that is not there, or a column that
+                is neither dropped nor listed in ``categorical`` has neither numbers nor words.
+            OptionError: the options contradict each other.
+            NotSupported: a library that reads the format is not installed.
         """
 
     def blocks(self, path: Path) -> Iterator[Block]:
@@ -147,7 +150,7 @@ class TableFormat(Protocol):
 
         Raises:
             MalformedRow: the first line that has other cells than columns, or a word or an infinite number in a
-                column of numbers.
+                column of numbers; a column of the schema is not there.
         """
 
 

@@ -81,7 +81,9 @@ def frame_table(frame: Any, schema: Schema) -> Table:
 
 def _names(frame: Any) -> list[str]:
     if not (hasattr(frame, "iloc") and hasattr(frame, "columns")):
-        raise DataError(f"{frame} is no pandas frame", hint="give a frame from Python; files have formats of their own")
+        raise DataError(
+            f"a {type(frame).__name__} is no pandas frame", hint="frames come from Python; files have other formats"
+        )
     return [str(column) for column in frame.columns]
 
 

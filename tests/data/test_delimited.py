@@ -173,6 +173,7 @@ def test_a_column_with_nothing_in_it_is_of_numbers(tmp_path: Path) -> None:
         (CsvOptions(), Schema(("a", "zip"), ("c", "label"), "label")),
         (CsvOptions(label="c"), Schema(("a", "zip"), ("c", "label"), "c")),
         (CsvOptions(label="-1"), Schema(("a", "zip"), ("c", "label"), "label")),
+        (CsvOptions(label=-1), Schema(("a", "zip"), ("c", "label"), "label")),
         (CsvOptions(label="0"), Schema(("a", "zip"), ("c", "label"), "a")),
         (CsvOptions(drop=("a", "2")), Schema(("zip",), ("label",), "label")),
         (CsvOptions(categorical=("zip",)), Schema(("a",), ("zip", "c", "label"), "label")),
@@ -205,6 +206,11 @@ def test_a_tsv_file_has_tabulators(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name, gzip.compress(text) if name.endswith("gz") else text)
     assert read(path, CsvOptions())[2] == {"a": ["1,5"], "b": ["x y"], "label": [0]}
     assert read(path, CsvOptions(delimiter="tab"))[2] == {"a": ["1,5"], "b": ["x y"], "label": [0]}
+
+
+def test_spaces_can_be_delimiters(tmp_path: Path) -> None:
+    path = written(tmp_path / "rows.csv", 'a b label\n1  0\n2 "x y" 1\n')
+    assert read(path, CsvOptions(delimiter=" "))[2] == {"a": [1, 2], "b": [None, "x y"], "label": [0, 1]}
 
 
 def test_rows_to_predict_on_need_neither_label_nor_what_is_dropped(tmp_path: Path) -> None:
