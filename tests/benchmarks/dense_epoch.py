@@ -1,10 +1,11 @@
 """One worker's dense epoch beside the same mini-batch loop in plain numpy: ``python tests/benchmarks/dense_epoch.py``.
 
-Ours is what a lone worker does: rounds of GA-SGD on a shard, through the engine. It is held against two loops as a
-numpy expert would write them, in float32: one that gives what a round gives (the step and the mean loss before it),
-and one that takes the step alone. All three see the same memory in turn, on one BLAS thread; times are medians of
-epochs. Prints one JSON object; ``ratio`` is ours / the same in plain numpy, ``ratio_without_loss`` ours / the step
-alone.
+Ours is what a lone worker does on a shard, through the engine: rounds of GA-SGD, each a mini-batch, or one round of
+MA-SGD, an epoch of its own steps. They are held against two loops as a numpy expert would write them, in float32: one
+that gives what ours give (the steps and the mean loss before each), and one that takes the steps alone. All see the
+same memory in turn, on one BLAS thread, and end with the same bytes. Prints one JSON object: times are medians of
+epochs, and ratios of the two that follow each other; a ``ratio`` is ours / the same in plain numpy, a
+``ratio_without_loss`` ours / the steps alone.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
-from lambdaml_core.builtin import GASGDOptions, LinearOptions
+from lambdaml_core.builtin import GASGDOptions, LinearOptions, MASGDOptions
 from lambdaml_core.comm.engine import Engine
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.shards import ShardedData
 from lambdaml_core.models.logistic import LogisticRegression
-from lambdaml_core.optim.base import State, Worker
+from lambdaml_core.optim.base import Optimizer, Worker
 from lambdaml_core.optim.ga_sgd import GASGD
+from lambdaml_core.optim.ma_sgd import MASGD
 from lambdaml_core.storage import open_storage
 
 Array = NDArray[Any]
@@ -65,7 +67,8 @@ def _problem(rows: int, features: int) -> tuple[Array, Array]:
 def _times(data: ShardedData, epochs: int) -> dict[str, float]:
     batches = [data.batch(t) for t in range(data.steps_per_epoch)]
     loops: dict[str, Callable[[], Array]] = {
-        "epoch_s": ours(data),
+        "ga_s": ours(data, GASGD(GASGDOptions(learning_rate=LEARNING_RATE, momentum=MOMENTUM))),
+        "ma_s": ours(data, MASGD(MASGDOptions(learning_rate=LEARNING_RATE, momentum=MOMENTUM))),
         "plain_s": lambda: plain(batches),
         "plain_without_loss_s": lambda: plain_without_loss(batches),
     }
@@ -78,18 +81,18 @@ def _times(data: ShardedData, epochs: int) -> dict[str, float]:
             started = time.perf_counter()
             loop()
             seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        **medians,
-        "ratio": medians["epoch_s"] / medians["plain_s"],
-        "ratio_without_loss": medians["epoch_s"] / medians["plain_without_loss_s"],
-    }
+    result = {name: statistics.median(values) for name, values in seconds.items()}
+    for kind in ("ga", "ma"):
+        for name, ratio in (("plain_s", "ratio"), ("plain_without_loss_s", "ratio_without_loss")):
+            pairs = zip(seconds[f"{kind}_s"], seconds[name], strict=True)
+            result[f"{kind}_{ratio}"] = statistics.median(a / b for a, b in pairs)
+    return result
 
 
-def ours(data: ShardedData) -> Callable[[], Array]:
+def ours(data: ShardedData, optimizer: Optimizer) -> Callable[[], Array]:
     """A call that takes an epoch of rounds from the start, each given what a worker's trainer gives it."""
     model = LogisticRegression(LinearOptions())
-    optimizer = GASGD(GASGDOptions(learning_rate=LEARNING_RATE, momentum=MOMENTUM))
+    rounds = data.steps_per_epoch // optimizer.steps_per_round(data.steps_per_epoch)
     comm = Engine(open_storage("memory://dense-epoch-channel"), rank=0, size=1)
     arrays: dict[str, Array] = {}
 
@@ -103,11 +106,11 @@ def ours(data: ShardedData) -> Callable[[], Array]:
         def rng(purpose: str) -> Generator:
             return np.random.default_rng([round, *purpose.encode()])
 
-        return Worker(0, 1, round, data.steps_per_epoch, model, data, comm, rng, scratch)
+        return Worker(0, 1, round, rounds, model, data, comm, rng, scratch)
 
     def epoch() -> Array:
-        state: State = optimizer.start(worker(0), model.init(data, worker(0).rng("init")))
-        for round in range(data.steps_per_epoch):
+        state = optimizer.start(worker(0), model.init(data, worker(0).rng("init")))
+        for round in range(rounds):
             optimizer.round(worker(round), state)
         return state.params
 
@@ -119,7 +122,7 @@ def plain(batches: Sequence[Batch]) -> Array:
     w, b, dw, db = _zeros(batches[0].x.shape[1])
     rate, keep = np.float32(LEARNING_RATE), np.float32(MOMENTUM)
     losses = []
-    for x, y, rows in batches:
+    for x, y, rows, _ in batches:
         n = np.float32(rows)
         margin = x @ w + b
         inverse = 1 + np.exp(-margin)
@@ -136,7 +139,7 @@ def plain_without_loss(batches: Sequence[Batch]) -> Array:
     """Steps alone."""
     w, b, dw, db = _zeros(batches[0].x.shape[1])
     rate, keep = np.float32(LEARNING_RATE), np.float32(MOMENTUM)
-    for x, y, rows in batches:
+    for x, y, rows, _ in batches:
         n = np.float32(rows)
         residual = 1 / (1 + np.exp(-(x @ w + b))) - y
         dw = keep * dw - rate * (x.T @ residual / n)
