@@ -71,7 +71,8 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         random_state: seed of the job, and so of the order of rows; None: 0. A ``RandomState`` draws one.
 
     Attributes:
-        coef_, intercept_: (1, features) and (1,), or (classes, features) and (classes,); as in scikit-learn.
+        coef_, intercept_: (1, features) and (1,), or (classes, features) and (classes,), or, of a regressor,
+            (features,) and a number; as in scikit-learn.
         n_features_in_, feature_names_in_: of the rows.
         n_iter_: rounds done.
         run_: the record of the run: times, bytes, requests.
@@ -132,7 +133,8 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             )
         self.run_: RunRecord = run.record
         self.model_: SavedModel = run.model
-        self.coef_, self.intercept_ = run.model.coef, run.model.intercept
+        self.coef_: NDArray[Any] = run.model.coef
+        self.intercept_: Any = run.model.intercept
         self.n_iter_ = run.record["rounds"]
 
     @contextlib.contextmanager
@@ -304,6 +306,7 @@ class LeastSquares(RegressorMixin, _Linear):  # type: ignore[misc]
         """Train on rows X (n, features), dense or sparse, and numbers y (n,); raises as the classifiers."""
         x, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32, y_numeric=True)
         self._train(x, y, model={}, curvature=1.0)
+        self.coef_, self.intercept_ = self.coef_[0], float(self.intercept_[0])
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

@@ -72,7 +72,8 @@ def test_least_squares_finds_the_coefficients_of_scikit_learn() -> None:
     x, y = diabetes()
     ours = LeastSquares(l2=L2, epochs=3000).fit(x, y)
     theirs = reference.Ridge(alpha=L2 * len(x)).fit(x, y)
-    np.testing.assert_allclose(ours.coef_[0], theirs.coef_, rtol=1e-2, atol=0.05)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-2, atol=0.05)
+    assert ours.intercept_ == pytest.approx(theirs.intercept_, abs=0.05)
     assert ours.score(x, y) == pytest.approx(theirs.score(x, y), abs=1e-4)
 
 

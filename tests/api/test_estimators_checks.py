@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +14,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from lambdaml_core.estimators import SVM, LeastSquares, LogisticRegression
 
-# It looks at estimators under scipy's array API, which has to be switched on before scipy is imported, and skips.
-NEEDS_A_PROCESS = "check_array_api_input"
+NEEDS_A_PROCESS = "check_array_api_input"  # in which scipy's array API is switched on before scipy is imported
 
 
 def checks() -> list[tuple[Any, Callable[[Any], None]]]:
@@ -31,3 +34,14 @@ def _name(check: Any) -> str:
 )
 def test_scikit_learns_checks_pass(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
+
+
+def test_scikit_learns_check_of_array_apis_passes() -> None:
+    code = (
+        "from lambdaml_core.estimators import *\n"
+        f"from sklearn.utils.estimator_checks import {NEEDS_A_PROCESS}\n"
+        "for kind in (LogisticRegression, SVM, LeastSquares):\n"
+        f"    {NEEDS_A_PROCESS}(kind.__name__, kind(), 'numpy')\n"
+    )
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=Path(__file__).parents[2])
