@@ -34,7 +34,7 @@ def test_the_default_registry_is_discovered_once() -> None:
 
 def test_builtins_are_found_by_name_and_alias() -> None:
     registry = Registry()
-    assert registry.names("optimizer") == ["ga_sgd"]
+    assert registry.names("optimizer") == ["ga_sgd", "ma_sgd"]
     assert registry.names("storage") == ["file", "memory"]
     assert registry.find("optimizer", "grad_avg") is registry.find("optimizer", "ga_sgd")
     reference = registry.resolve("optimizer", "grad_avg", {"momentum": "0.5"})
