@@ -175,7 +175,8 @@ def test_a_run_that_has_just_begun(browser: Browser, history: RunHistory, tmp_pa
     text = show(browser, young, tmp_path)
     assert "running" in text
     assert text.count("nothing to draw yet") == 2
-    assert "none has yet" in text
+    assert text.count("none has yet") == 2  # where their time went, and what they asked for
+    assert "$" not in text
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "stalled"])

@@ -70,6 +70,7 @@ def _head(history: RunHistory) -> Iterator[Element]:
 def _tiles(history: RunHistory) -> Element:
     r = history["record"]
     scores = {word: value for name, word in SCORES.items() if (value := r["metrics"].get(name)) is not None}
+    told = _told(history)
     moved = r["bytes"]["sent"] + r["bytes"]["received"]
     tiles = {
         "validation loss": figure(r["loss"]),
@@ -78,9 +79,9 @@ def _tiles(history: RunHistory) -> Element:
         "rounds": count(r["rounds"]),
         "epochs": count(r["epochs"]),
         "time in all": seconds(r["seconds"]["total"] or None),
-        "bytes moved": bytes_(moved),
-        "requests": count(sum(cost["requests"] for cost in history["costs"])),
-        "cost of requests": dollars(r["cost_usd"]),
+        "bytes moved": bytes_(moved if told else None),
+        "requests": count(sum(cost["requests"] for cost in history["costs"]) if told else None),
+        "cost of requests": dollars(r["cost_usd"] if told else None),
     }
     return node("dl", *(node("div", node("dt", k), node("dd", v)) for k, v in tiles.items()), class_="tiles")
 
@@ -89,6 +90,7 @@ def _facts(history: RunHistory) -> dict[str, str]:
     r, job = history["record"], history["job"]
     aggregators = r["aggregators"]
     how = {1: ": AllReduce by a leader", r["workers"]: ": ScatterReduce"}.get(aggregators, " of them fold")
+    exact = "yes: all workers had one fingerprint" if r["exact"] else "no: another run may differ in the last bits"
     return {
         "model": flat(job["model"]),
         "optimizer": flat(job["optimizer"]),
@@ -99,9 +101,7 @@ def _facts(history: RunHistory) -> dict[str, str]:
         "aggregators": f"K = {aggregators}{how}" if r["workers"] > 1 else "none: one worker exchanges nothing",
         "rounds": f"{count(r['rounds'])} of at most {count(history['rounds_planned'])}",
         "ended by": r["stop_reason"] or NOTHING,
-        "exact": "yes: all workers had one fingerprint"
-        if r["exact"]
-        else "no: another run may differ in the last bits",
+        "exact": exact if _told(history) else NOTHING,
         "store": r["store"],
         "channel": r["channel"],
         "model's files": r["model_path"] or NOTHING,
@@ -179,10 +179,20 @@ def _time(history: RunHistory) -> Iterator[Element]:
     yield timeline(history["workers"])
     told = [w["seconds"] for w in history["workers"] if w["seconds"] is not None]
     if told:
-        yield mean_bar({part: sum(s[part] for s in told) / len(told) for part in PARTS})
+        workers = history["record"]["workers"]
+        caption = "Mean of all workers" if len(told) == workers else f"Mean of {len(told)} of {workers} workers"
+        yield mean_bar({part: sum(s[part] for s in told) / len(told) for part in PARTS}, caption)
+
+
+def _told(history: RunHistory) -> bool:
+    """Whether any worker has reached its end, where it tells its requests."""
+    return any(w["ended"] for w in history["workers"])
 
 
 def _traffic(history: RunHistory) -> Iterator[Element]:
+    if not _told(history):
+        yield node("p", "A worker tells what it asked for when it reaches its end; none has yet.", class_="empty")
+        return
     costs = history["costs"]
     rows = [
         [c["place"], c["requests_class"], count(c["requests"]), dollars(c["usd_each"] * 1000), dollars(c["usd"])]

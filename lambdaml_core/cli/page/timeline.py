@@ -75,7 +75,7 @@ def legend() -> Element:
     return node("ul", *(node("li", swatch(part), part) for part in PARTS), class_="legend")
 
 
-def mean_bar(means: Mapping[str, float]) -> Element:
+def mean_bar(means: Mapping[str, float], caption: str) -> Element:
     """Means over workers as one bar, with a table of them."""
     whole = sum(means[part] for part in PARTS)
     boxes, x = [], 0.0
@@ -99,7 +99,7 @@ def mean_bar(means: Mapping[str, float]) -> Element:
     return node(
         "figure",
         svg,
-        table(["purpose", "mean", "share", "what it is"], rows, caption="Mean of the workers", words=(0, 3)),
+        table(["purpose", "mean", "share", "what it is"], rows, caption=caption, words=(0, 3)),
     )
 
 
