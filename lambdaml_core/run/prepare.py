@@ -70,7 +70,7 @@ def load_initial(job: Job, given: SavedModel | None) -> SavedModel | None:
 
 
 def _words(model: Reference) -> str:
-    options = ", ".join(f"{name} = {value}" for name, value in model.values.items())
+    options = ", ".join(f"{name} = {json.dumps(value)}" for name, value in model.values.items())
     return f"{model.name} ({options})" if options else model.name
 
 

@@ -1,0 +1,155 @@
+"""What a run tells of its rounds: to a callback, in its events, in the timelines of its workers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from child_processes import children
+from runs_help import cancer, files_below, keys_of, make_job
+
+from lambdaml_core import train
+from lambdaml_core.errors import StorageUnavailable
+from lambdaml_core.run.driver import run_job
+from lambdaml_core.run.records import clean, list_runs
+from lambdaml_core.run.reporter import Reporter
+from lambdaml_core.run.timing import Clock
+from lambdaml_core.run.training import Progress
+from lambdaml_core.storage import open_storage
+
+
+@pytest.mark.parametrize("provider", ["local", "inline"])
+@pytest.mark.parametrize("rounds", [1, 700])
+def test_a_callback_sees_every_round_once_and_in_order(tmp_path: Path, provider: str, rounds: int) -> None:
+    seen: list[Any] = []
+    threads: set[int] = set()
+
+    def on_round(event: Any) -> None:
+        seen.append(event)
+        threads.add(threading.get_ident())
+
+    keys: dict[str, Any] = {"rounds": rounds, "workers": 2, "batch_size": 64, "provider": provider}
+    run = train(*cancer(), **keys, store=str(tmp_path), on_round=on_round)
+    assert [event["round"] for event in seen] == list(range(1, rounds + 1))
+    assert {event["run"] for event in seen} == {run.record["run"]}
+    seconds = [event["seconds"] for event in seen]
+    assert seconds == sorted(seconds)
+    assert all(np.isfinite(event["loss"]) for event in seen)
+    assert all(set(event) == {"run", "round", "loss", "seconds"} for event in seen)
+    assert threads == {threading.get_ident()}
+
+
+def test_the_losses_are_those_of_the_rounds(tmp_path: Path) -> None:
+    """One worker and whole batches: the loss before each step, by the models of shorter runs."""
+    x, y = cancer()
+    keys: dict[str, Any] = {"workers": 1, "batch_size": 10**6, "provider": "inline", "data": {"validation": 0}}
+    seen: list[Any] = []
+    train(x, y, rounds=4, **keys, store=str(tmp_path), on_round=seen.append)
+    shorter = [train(x, y, rounds=n, **keys, store=str(tmp_path)).model.evaluate(x, y)["loss"] for n in (1, 2, 3)]
+    assert [event["loss"] for event in seen] == pytest.approx([np.log(2), *shorter], rel=1e-5)
+
+
+@pytest.mark.parametrize("provider", ["local", "inline"])
+def test_a_callback_that_raises_cancels_the_run(tmp_path: Path, provider: str) -> None:
+    """No process is left and no key in the channel; the error is the callback's own."""
+
+    def on_round(event: Any) -> None:
+        if event["round"] == 5:
+            raise ZeroDivisionError("enough")
+
+    channel = {"local": f"file://{tmp_path}/channel", "inline": "memory://rounds"}[provider]
+    keys: dict[str, Any] = {"rounds": 10**9, "workers": 3, "batch_size": 64, "provider": provider, "channel": channel}
+    with pytest.raises(ZeroDivisionError, match="enough"):
+        train(*cancer(), **keys, store=str(tmp_path / "store"), on_round=on_round)
+    assert children() == []
+    assert keys_of(channel) == files_below(tmp_path / "channel") == []
+    (record,) = list_runs(f"file://{tmp_path}/store")
+    assert (record["status"], record["stop_reason"]) == ("cancelled", "a callback raised ZeroDivisionError: enough")
+    assert not [thread for thread in threading.enumerate() if record["run"] in thread.name]
+    assert clean(f"file://{tmp_path}/store") == [record["run"]]
+    assert files_below(tmp_path / "store") == []
+
+
+def test_events_and_ends_in_the_store(tmp_path: Path) -> None:
+    """What a report is made from."""
+    job = make_job(tmp_path, workers=3, rounds=450, evaluate=100)
+    events: list[Any] = []
+    record = run_job(job, arrays=cancer(), on_event=events.append)
+    store = open_storage(f"file://{tmp_path}/runs/{record['run']}")
+    kept = [json.loads(bytes(store.get(key))) for key in sorted(store.list("events/"))]
+    assert kept == [e for e in events if e["event"] in ("rounds", "epoch")]
+    rounds = [e for e in kept if e["event"] == "rounds"]
+    assert [n for e in rounds for n in range(e["first"], e["first"] + len(e["loss"]))] == list(range(1, 451))
+    assert all(len(e["loss"]) == len(e["seconds"]) for e in rounds)
+    looks = [e for e in kept if e["event"] == "epoch"]
+    assert [e["round"] for e in looks] == [100, 200, 300, 400, 450]
+    assert looks[-1]["figures"] == record["metrics"]
+    assert set(record["metrics"]) == {"loss", "accuracy", "baseline_accuracy", "auc"}
+    at = {n: s for e in rounds for n, s in enumerate(e["seconds"], e["first"])}
+    assert [e["seconds"] for e in looks] == pytest.approx([at[e["round"]] for e in looks], abs=1e-6)
+    for rank in range(3):
+        end = json.loads(bytes(store.get(f"ends/{rank}.json")))
+        line = end["timeline"]
+        assert set(line) == {"until", "start", "load", "compute", "communicate", "wait"}
+        assert len({len(values) for values in line.values()}) == 1
+        assert 200 <= len(line["until"]) <= 400
+        for part, seconds in end["seconds"].items():
+            assert sum(line[part]) == pytest.approx(seconds, abs=0.01)
+        assert kept[0]["time_s"] - 60 < end["began_s"] < kept[0]["time_s"]
+
+
+# --- the reporter -------------------------------------------------------------------------------------------------
+
+
+class Flaky:
+    """A storage whose puts fail, or are done and fail nevertheless, as told."""
+
+    def __init__(self, mischief: list[str]) -> None:
+        self.inner: Any = open_storage("memory://reporter")
+        self.inner.delete(list(self.inner.list("")))
+        self._mischief = mischief
+
+    def put(self, key: str, data: Any, *, if_absent: bool = False) -> bool:
+        what = self._mischief.pop(0) if self._mischief else "fine"
+        if what == "fails":
+            raise StorageUnavailable("not now")
+        stored: bool = self.inner.put(key, data, if_absent=if_absent)
+        if what == "lost":
+            raise StorageUnavailable("the answer was lost")
+        return stored
+
+
+@pytest.mark.parametrize("mischief", [["fails"], ["lost"], ["fine", "lost", "fails", "lost"], ["fails"] * 5])
+def test_no_round_is_told_twice_or_not_at_all(mischief: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens to single requests."""
+    monkeypatch.setattr("lambdaml_core.run.reporter.PERIOD_S", 1e-3)
+    store: Any = Flaky(mischief)
+    with Reporter(store, run="r", rounds=100, rounds_per_epoch=10, clock=Clock(0.0)) as reporter:
+        for n in range(1, 101):
+            reporter.round(Progress(n, 1 / n, n / 8, {"loss": 2.0} if n % 10 == 0 else None))
+        while store._mischief:  # the thread meets all of it
+            reporter.round(Progress(n := n + 1, 1 / n, n / 8, None))
+    keys = sorted(store.inner.list("events/"))
+    events = [json.loads(bytes(store.inner.get(key))) for key in keys]
+    assert keys == [f"events/{i:06d}.json" for i in range(len(keys))]
+    rounds = [e for e in events if e["event"] == "rounds"]
+    told = [i for e in rounds for i in range(e["first"], e["first"] + len(e["loss"]))]
+    assert told == list(range(1, n + 1))
+    assert [loss for e in rounds for loss in e["loss"]] == [1 / i for i in told]
+    assert [e["round"] for e in events if e["event"] == "epoch"] == list(range(10, 101, 10))
+    assert json.loads(bytes(store.inner.get("progress.json")))["events"] == len(events)
+
+
+def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
+    store: Any = Flaky([])
+    with Reporter(store, run="r", rounds=1, rounds_per_epoch=0.5, clock=Clock(0.0)) as reporter:
+        reporter.round(Progress(1, float("nan"), 0.5, {"loss": float("inf"), "r2": 0.5}))
+    first, second = (json.loads(bytes(store.inner.get(f"events/00000{i}.json"))) for i in (0, 1))
+    assert first["loss"] == [None]
+    assert (second["batch_loss"], second["loss"], second["accuracy"]) == (None, None, None)
+    assert second["figures"] == {"loss": None, "r2": 0.5}
+    assert second["epoch"] == 2
