@@ -58,7 +58,7 @@ def _end_of_records(data: bytes) -> int:
     end = data.rfind(b"\n") + 1
     marks = data.count(b'"', 0, end)
     while marks % 2:
-        before = data.rfind(b"\n", 0, end - 1) + 1
+        before = data.rfind(b"\n", 0, data.rfind(b'"', 0, end)) + 1  # newlines after the last mark are within quotes
         marks -= data.count(b'"', before, end)
         end = before
     return end
