@@ -128,14 +128,14 @@ def test_an_svms_margins_are_ranked_alike(judged: tuple[Array, Array], scale: fl
 
 def test_figures_of_many_classes_are_scikit_learns() -> None:
     x, y = load_digits(return_X_y=True)
-    x = x / 16
-    fitted = Sklearn(C=0.1, tol=0.1).fit(x, y)
+    x, y = x[:400] / 16, y[:400]
+    fitted = Sklearn(C=0.1).fit(x, y)
     params = np.concatenate([fitted.coef_.T.ravel(), fitted.intercept_]).astype(np.float32)
     batch = Batch(x.astype(np.float32), y.astype(np.float32), len(y))
     got = MODEL.metrics(MODEL.score(params, batch))
     assert set(got) == {"loss", "accuracy", "baseline_accuracy"}
     assert got["loss"] == pytest.approx(log_loss(y, fitted.predict_proba(x)), rel=1e-6)
-    assert got["accuracy"] == accuracy_score(y, fitted.predict(x))
+    assert got["accuracy"] == accuracy_score(y, fitted.predict(x)) > 0.9
     assert got["baseline_accuracy"] == np.bincount(y).max() / len(y)
     np.testing.assert_allclose(MODEL.probabilities(params, batch), fitted.predict_proba(x), rtol=1e-4, atol=1e-9)
     svm = SVM(SVMOptions())

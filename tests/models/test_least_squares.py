@@ -70,9 +70,9 @@ def test_totals_add_over_any_split_of_the_rows(cuts: list[int], seed: int) -> No
         np.testing.assert_allclose(np.add.reduce([p[name] for p in parts]), total, rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, -12345.678])
+@pytest.mark.parametrize("value", [0.0, 0.1, -12345.678])  # of 777 times 0.1 the sums differ by rounding
 def test_numbers_that_are_all_the_same_have_no_r2(value: float) -> None:
-    got = figures([value + 1] * 1000, [value] * 1000)
+    got = figures([value + 1] * 777, [value] * 777)
     assert math.isnan(got["r2"])
     assert got["rmse"] == pytest.approx(1, rel=1e-3)
 

@@ -170,6 +170,8 @@ def test_the_largest_margins_warn_of_nothing(case: Case, margin: float, label: i
     loss, _ = loss_and_gradient(case, identity.ravel(), batch)
     assert loss >= 0
     assert np.isfinite(loss)  # although float32 may be too small for it
+    weighted = batch._replace(weights=np.array([2, 4, 0], np.float32))
+    assert loss_and_gradient(case, identity.ravel(), weighted)[0] == pytest.approx(2 * loss, rel=1e-6)
     case.model().metrics(case.model().score(identity.ravel(), batch))
 
 
