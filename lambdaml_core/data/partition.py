@@ -27,7 +27,7 @@ from lambdaml_core.data.merge import Slice, Spool, first_rows, fit, join_cells, 
 from lambdaml_core.data.order import split_rows
 from lambdaml_core.data.preprocess import Preprocessing
 from lambdaml_core.data.shards import Label, Manifest, Piece
-from lambdaml_core.data.sources import at_line, common_schema, data_files, format_of, labelled_as
+from lambdaml_core.data.sources import at_line, common_schema, data_files, format_like, reading_options
 from lambdaml_core.data.spool import LINES_PER_FILE, Progress, Summary, Task, parse_share
 from lambdaml_core.data.writer import PartitionWriter, Shape, check_request, choose_layout
 from lambdaml_core.errors import DataError, LambdaMLError, OptionError, StorageFull
@@ -87,7 +87,7 @@ def partition(
     """
     files = data_files(source)
     known = Preprocessing.from_json(preprocessing) if preprocessing else None
-    format = labelled_as(format or format_of(source), known)
+    format = format_like(source, format, known)
     storage = open_storage(out) if isinstance(out, str) else out
     folder = os.fspath(scratch) if scratch else _scratch_folder(out)
     try:
@@ -238,7 +238,7 @@ def _fitted(
         rows, entries = (sum(getattr(s, name) for s in summaries) for name in ("rows", "entries"))
         fitting = Fitting(task.schema, options, vocabularies)
         fit(first_rows(runs, split_rows(rows, validation)[0]), fitting, summaries[0].features)
-        found = fitting.finish(rows, entries)
+        found = replace(fitting.finish(rows, entries), reading=reading_options(Reference(**task.format)))
     return found, [Recoder(found, vocabulary) for vocabulary in vocabularies]
 
 

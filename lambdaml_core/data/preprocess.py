@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -101,6 +101,8 @@ class Preprocessing:
         layout: of the features: ``dense`` or ``csr``.
         label: column that had the labels; None where they came apart.
         label_words: whether that is a column of words.
+        reading: by the name of a format, those of its options that say how a file is read and not what becomes of its
+            columns, such as a delimiter: files that come later are read alike.
     """
 
     numbers: tuple[str, ...]
@@ -113,6 +115,7 @@ class Preprocessing:
     layout: Layout
     label: str | None
     label_words: bool
+    reading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def features(self) -> int:

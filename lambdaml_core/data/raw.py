@@ -16,7 +16,7 @@ from lambdaml_core.data.frames import frame_table
 from lambdaml_core.data.labels import EXACT_BELOW
 from lambdaml_core.data.merge import scatter
 from lambdaml_core.data.preprocess import Preprocessing
-from lambdaml_core.data.sources import at_line, data_files, format_of, labelled_as
+from lambdaml_core.data.sources import at_line, data_files, format_like
 from lambdaml_core.errors import DataError
 from lambdaml_core.specs import Reference
 
@@ -44,8 +44,9 @@ def read_raw(
     """Rows of files, in the order of the files' names and of their lines, a bounded number at a time.
 
     Args:
-        source, format: as for :func:`lambdaml_core.data.partition.partition`. A format that does not say which column
-            has the labels has them where the training data had.
+        source: as for :func:`lambdaml_core.data.partition.partition`.
+        format: how the files are read; default: by the ending of their names, and as the training data were. One that
+            does not say which column has the labels has them where the training data had.
         preprocessing: the model's; None = it takes features as they are.
         features: of the model.
         labelled: whether labels must be there.
@@ -58,7 +59,7 @@ def read_raw(
     """
     known = Preprocessing.from_json(preprocessing) if preprocessing else None
     files = data_files(source)
-    reader: DataFormat = labelled_as(format or format_of(source), known).build()
+    reader: DataFormat = format_like(source, format, known).build()
     if is_table(reader) != (known is not None):
         has, takes = ("raw columns", "features") if known is None else ("features", "raw columns")
         raise DataError(f"{files[0]} has {has}, and the model takes {takes}", hint="give data like the training data")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from lambdaml_core.builtin import TableOptions
 from lambdaml_core.data.formats import Schema
 from lambdaml_core.data.preprocess import Preprocessing
 from lambdaml_core.data.shards import MANIFEST_KEY
@@ -66,11 +67,31 @@ def at_line(file: str | Path, line: int, message: str, hint: str | None) -> Data
     return DataError(f"{file}, line {line + 1}: {message}", hint=hint)
 
 
-def labelled_as(format: Reference, preprocessing: Preprocessing | None) -> Reference:
-    """A format of tables whose label is the one of before, if its options do not say which it is."""
-    if preprocessing is None or preprocessing.label is None or format.values.get("label", "") is not None:
-        return format
-    return replace(format, values={**format.values, "label": preprocessing.label})
+def format_like(
+    source: str | os.PathLike[str], format: Reference | None, preprocessing: Preprocessing | None
+) -> Reference:
+    """The format given, else that of the names of the files, read as those that the preprocessing comes from.
+
+    The label is the one of before in any case, if the format's options do not say which it is.
+
+    Raises:
+        As :func:`format_of`.
+    """
+    chosen = format or format_of(source)
+    if preprocessing is None:
+        return chosen
+    values = dict(chosen.values)
+    if format is None:
+        values |= preprocessing.reading.get(chosen.name, {})
+    if preprocessing.label is not None and values.get("label", "") is None:
+        values["label"] = preprocessing.label
+    return replace(chosen, values=values)
+
+
+def reading_options(format: Reference) -> dict[str, dict[str, Any]]:
+    """What :attr:`Preprocessing.reading` keeps of a format of tables."""
+    columns = {f.name for f in fields(TableOptions)}
+    return {format.name: {name: value for name, value in format.values.items() if name not in columns}}
 
 
 def common_schema(files: Sequence[Path], schemas: Sequence[Schema]) -> Schema:

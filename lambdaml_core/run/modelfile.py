@@ -224,6 +224,10 @@ def _fits(value: Any, hint: Any) -> bool:
     kinds = get_args(hint)
     if get_origin(hint) is tuple:
         return isinstance(value, list) and all(_fits(v, kinds[0]) for v in value)
+    if get_origin(hint) is Mapping:
+        return isinstance(value, dict) and all(_fits(v, kinds[1]) for v in value.values())
+    if hint is Any:  # options of a format: they are checked where it is used
+        return True
     if get_origin(hint) is Literal:
         return value in kinds
     if get_origin(hint) is UnionType:

@@ -98,6 +98,22 @@ def test_labels_that_look_like_numbers_stay_the_words_that_they_were(tmp_path: P
     assert (manifest.labels, raw(source, manifest, labelled=True)[1]) == ((10, 20), [10, 20, 10, 20])
 
 
+def test_files_are_read_as_the_training_data_were_unless_options_are_given(tmp_path: Path) -> None:
+    rows = "1;a;no\n2;b;yes\n3;a;no\n4;b;yes\n"
+    (tmp_path / "rows.csv").write_text(rows)
+    options = {"header": False, "delimiter": ";", "label": "-1"}
+    format = format_of(tmp_path / "rows.csv", options)
+    manifest = partition(tmp_path / "rows.csv", f"file://{tmp_path}/out", shards=1, validation=0, format=format)
+    (tmp_path / "later.csv").write_text("5;b;yes\n6;c;no\n")
+    x, labels = raw(tmp_path / "later.csv", manifest, labelled=True)
+    assert x.shape == (2, 3)
+    assert labels == ["yes", "no"]
+    (tmp_path / "other.csv").write_text("2,0,1\nyes,7,b\n")
+    again, labels = raw(tmp_path / "other.csv", manifest, labelled=True, format=format_of(tmp_path / "other.csv"))
+    assert labels == ["yes"]
+    assert again[0, 1:].tolist() == x[0, 1:].tolist(), "the category is the same"
+
+
 def test_several_files_come_one_after_the_other(trained: tuple[Path, Manifest]) -> None:
     source, manifest = trained
     folder = source.parent / "more"
