@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--generated", action="store_true", help="random rows of the same shape")
     parser.add_argument("--archive", type=Path, help="the package, where it has been fetched before")
     parser.add_argument("--batch-sizes", default="6046,2000,1000,100")
-    parser.add_argument("--epochs", type=int, default=21, help="epochs of ours, of which the median is taken")
+    parser.add_argument("--epochs", type=int, default=9, help="epochs of ours after each epoch of a loop")
     parser.add_argument("--loop-epochs", type=int, default=3, help="epochs of each loop over rows")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -121,20 +121,25 @@ def _times(data: ShardedData, epochs: int, loop_epochs: int) -> dict[str, float]
         if not (np.allclose(params, expected, rtol=1e-3, atol=1e-4) and math.isclose(other, loss, rel_tol=1e-3)):
             raise SystemExit(f"{name} does not agree with ours")
     loops["dense_rows"] = lambda: dense_rows(batches)
-    seconds = {"epoch_s": _median(epoch, epochs)}
-    seconds |= {f"{name}_s": _median(loop, loop_epochs) for name, loop in loops.items()}
-    seconds["again_s"] = _median(epoch, epochs)  # how steady the machine is
-    ratios = {f"times_{name}": seconds[f"{name}_s"] / seconds["epoch_s"] for name in loops}
-    return {**seconds, **ratios}
+    seconds = {name: [_seconds(loop)] for name, loop in loops.items()}
+    mine = [_seconds(epoch) for _ in range(epochs)]
+    for _ in range(1, loop_epochs):  # in turn, so that all see the same machine
+        for name, loop in loops.items():
+            seconds[name].append(_seconds(loop))
+            mine += [_seconds(epoch) for _ in range(epochs)]
+    ours_s = statistics.median(mine)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "epoch_s": ours_s,
+        **{f"{name}_s": value for name, value in medians.items()},
+        **{f"times_{name}": value / ours_s for name, value in medians.items()},
+    }
 
 
-def _median(loop: Loop, epochs: int) -> float:
-    seconds = []
-    for _ in range(epochs):
-        started = time.perf_counter()
-        loop()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+def _seconds(loop: Loop) -> float:
+    started = time.perf_counter()
+    loop()
+    return time.perf_counter() - started
 
 
 def ours(data: ShardedData) -> Loop:
