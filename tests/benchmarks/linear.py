@@ -1,7 +1,7 @@
 """Every linear model by GA-SGD and MA-SGD beside scikit-learn's optimum of the same objective.
 
     python tests/benchmarks/linear.py                            # the bundled sample of Census-Income
-    python tests/benchmarks/linear.py --full census.libsvm       # all of it, as tests/benchmarks/census.py makes it
+    python tests/benchmarks/linear.py --whole census.libsvm      # and all of it, as tests/benchmarks/census.py makes it
 
 The objective on N rows is F(w) = mean loss + (l2 / 2) ||w||^2, the bias not penalised, computed here in float64 for
 both sides; ``gap`` is F(ours) / F(theirs) - 1, below 0 where we come lower. It is to be at most 1e-3 for GA-SGD and
@@ -83,6 +83,14 @@ SETTINGS = {
     ("census", "squared hinge", "ma_sgd"): Setting(2000, 80, 0.1, 0.995, local_steps=50, keep_momentum=True),
     ("census", "least squares", "ga_sgd"): Setting(2000, 1000, 0.05, 0.99),
     ("census", "least squares", "ma_sgd"): Setting(2000, 60, 0.03, 0.99, local_steps=50),
+    ("whole census", "logistic", "ga_sgd"): Setting(20_000, 1000, 2.0, 0.98),
+    ("whole census", "logistic", "ma_sgd"): Setting(20_000, 40, 2.0, 0.98, local_steps=50),
+    ("whole census", "hinge", "ga_sgd"): Setting(20_000, 1500, 0.5, 0.99),
+    ("whole census", "hinge", "ma_sgd"): Setting(20_000, 80, 1.0, 0.99, local_steps=50),
+    ("whole census", "squared hinge", "ga_sgd"): Setting(20_000, 2500, 0.15, 0.995),
+    ("whole census", "squared hinge", "ma_sgd"): Setting(20_000, 80, 0.1, 0.995, local_steps=50, keep_momentum=True),
+    ("whole census", "least squares", "ga_sgd"): Setting(20_000, 1000, 0.05, 0.99),
+    ("whole census", "least squares", "ma_sgd"): Setting(20_000, 60, 0.03, 0.99, local_steps=50),
     ("digits", "logistic", "ga_sgd"): Setting(600, 800, 5.0, 0.97),
     ("digits", "logistic", "ma_sgd"): Setting(600, 50, 3.0, 0.99, local_steps=50),
     ("digits", "hinge", "ga_sgd"): Setting(2000, 3000, 1.0, 0.99),
@@ -109,12 +117,14 @@ SETTINGS = {
     ("dense", "least squares", "ma_sgd"): Setting(10_000, 6, 0.2, 0.8, local_steps=10),
 }
 
+DATA = tuple(dict.fromkeys(data for data, _, _ in SETTINGS))
+
 
 @functools.cache
-def load(name: str, full: Path | None = None) -> tuple[Any, Array]:
+def load(name: str, whole: Path | None = None) -> tuple[Any, Array]:
     """Rows, dense or sparse, float32, and their labels: class numbers, which least squares takes as numbers."""
-    if name == "census":
-        x, y = load_svmlight_file(str(full or CENSUS_INCOME), dtype=np.float32)
+    if name in ("census", "whole census"):
+        x, y = load_svmlight_file(str(whole or CENSUS_INCOME), dtype=np.float32)
         rows = csr_matrix((x.data, x.indices.astype(np.int32), x.indptr.astype(np.int32)), x.shape)  # as liblinear asks
         return rows, (y > 0).astype(np.int64)
     if name == "digits":
@@ -151,13 +161,13 @@ def _losses(model: str, margins: Array, y: Array) -> Array:
 
 
 @functools.cache
-def theirs(data: str, model: str, full: Path | None = None) -> float:
+def theirs(data: str, model: str, whole: Path | None = None) -> float:
     """F at the best that scikit-learn's solvers find, however long they take.
 
     Its LinearSVC penalises the intercept, the less the larger ``intercept_scaling`` is, and may stop before the optimum
     of the hinge; SVC finds that exactly, in a time that grows with the square of the rows.
     """
-    x, y = load(data, full)
+    x, y = load(data, whole)
     rows = x.astype(np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -203,10 +213,10 @@ class Row(NamedTuple):
 
 
 def measure(
-    data: str, model: str, optimizer: str, *, workers: int, provider: str, store: str, full: Path | None = None
+    data: str, model: str, optimizer: str, *, workers: int, provider: str, store: str, whole: Path | None = None
 ) -> Row:
     """Train by the setting of the table, on all rows, and compare."""
-    x, y = load(data, full)
+    x, y = load(data, whole)
     setting = SETTINGS[data, model, optimizer]
     with threadpool_limits(1):  # workers that are threads have one core each, too
         run: TrainedRun = train(
@@ -221,7 +231,7 @@ def measure(
             provider=provider,
             store=store,
         )
-        best = theirs(data, model, full)
+        best = theirs(data, model, whole)
     ours = objective(model, run.model.coef, run.model.intercept, x, y)
     moved = sum(run.record["bytes"].values())  # type: ignore[arg-type]
     seconds = run.record["seconds"]["total"]
@@ -230,20 +240,24 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", type=Path, help="all of Census-Income as LIBSVM text, instead of the sample")
-    parser.add_argument("--data", default=",".join(dict.fromkeys(data for data, _, _ in SETTINGS)))
+    parser.add_argument("--whole", type=Path, help="all of Census-Income as LIBSVM text")
+    parser.add_argument("--data", help="; ".join(DATA))
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--provider", default="local", help="local: processes; inline: threads")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
+    names = given.data.split(",") if given.data else [d for d in DATA if given.whole or d != "whole census"]
+    if "whole census" in names and not given.whole:
+        parser.error("--whole FILE has all of Census-Income: python tests/benchmarks/census.py --out FILE")
     rows = []
     with tempfile.TemporaryDirectory() as store:
-        for data in given.data.split(","):
+        where = {"workers": given.workers, "provider": given.provider, "store": store}
+        for data in names:
             for model in given.models.split(","):
                 for optimizer in TARGETS:
-                    where = {"workers": given.workers, "provider": given.provider, "store": store}
-                    rows.append(measure(data, model, optimizer, full=given.full if data == "census" else None, **where))
+                    whole = given.whole if data == "whole census" else None
+                    rows.append(measure(data, model, optimizer, whole=whole, **where))
     if given.json:
         print(json.dumps({"schema": 1, "rows": [row._asdict() for row in rows]}))
     else:
