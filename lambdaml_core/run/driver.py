@@ -105,12 +105,8 @@ class _Driver:
         self._provider = plan.provider
         self._root = plan.store.open()
         self._store = run_store(self._root, run)
-        self._referring = [
-            job.store,
-            job.channel or "",
-            job.data.source or "",
-            job.init_from or "",
-        ]  # texts that may name secrets
+        urls = (job.store, job.channel, job.data.source, job.init_from)
+        self._referring = [url for url in urls if url is not None]  # texts that may name secrets
         self._events = 0
         self._round = -1
         self._objection: BaseException | None = None  # what a listener raised
@@ -162,7 +158,6 @@ class _Driver:
         began = time.monotonic()
         end: dict[str, Any] = {"status": "failed", "stop_reason": None}
         deployment: Mapping[str, Any] = {}
-        referring = self._referring
         try:
             self._interrupts.check()
             deployment = self._provider.deploy(self._plan.provider_plan)
@@ -174,14 +169,13 @@ class _Driver:
             end |= {"status": "cancelled", "stop_reason": "interrupted"}
             raise RunCancelled(f"the run {self.run} was cancelled", hint="no worker of it is left") from e
         except LambdaMLError as e:
-            end["stop_reason"] = without_secrets(e.message, referring)
+            end["stop_reason"] = self._redacted(e.message)
             raise
         except BaseException as e:
-            said = f"{type(e).__name__}: {e}"
             if e is self._objection:
-                end |= {"status": "cancelled", "stop_reason": without_secrets(f"a callback raised {said}", referring)}
-            else:
-                end["stop_reason"] = without_secrets(f"the driver failed: {said}", referring)
+                end["status"] = "cancelled"
+            whose = "a callback raised" if e is self._objection else "the driver failed:"
+            end["stop_reason"] = self._redacted(f"{whose} {type(e).__name__}: {e}")
             raise
         finally:
             self._finish(spec, deployment, end, began)
@@ -269,7 +263,7 @@ class _Driver:
         try:
             remove_channel(spec.channel, self.run)
         except StorageError as e:  # how the run ended is not for the channel to decide
-            said = without_secrets(e.message, self._referring)
+            said = self._redacted(e.message)
             _log.warning("messages are left in the channel until lambdaml clean %s: %s", self.run, said)
         remove_temporary_data(self._root, self.run)
         seconds = time.monotonic() - began
@@ -280,10 +274,12 @@ class _Driver:
         for rank in range(workers):
             text = "\n".join(self._provider.logs(self.run, rank, 0.0))
             if text:
-                text = without_secrets(text, self._referring)
-                self._store.put(log_key(rank), [text.encode()[-_LOG_BYTES:]])
+                self._store.put(log_key(rank), [self._redacted(text).encode()[-_LOG_BYTES:]])
 
     # --- small things
+
+    def _redacted(self, text: str) -> str:
+        return without_secrets(text, self._referring)
 
     def _sign_of_life(self) -> None:
         self._alive = time.monotonic()

@@ -30,15 +30,26 @@ class Reporter:
     written is tried again, the last time on leaving, where it is an error.
 
     Args:
-        rounds_per_epoch: what epochs are counted by; no whole number where a round is several mini-batches.
+        steps_per_round, steps_per_epoch: mini-batches in a round and in a pass: what epochs are counted by.
     """
 
-    def __init__(self, store: FullStorage, *, run: str, rounds: int, rounds_per_epoch: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: FullStorage,
+        *,
+        run: str,
+        rounds: int,
+        steps_per_round: int,
+        steps_per_epoch: int,
+        clock: Clock,
+    ) -> None:
         self._store, self._clock = store, clock
-        self._run, self._rounds, self._rounds_per_epoch = run, rounds, rounds_per_epoch
+        self._run, self._rounds = run, rounds
+        self._steps_per_round, self._steps_per_epoch = steps_per_round, steps_per_epoch
         self._news: deque[Progress] = deque()
         self._events: deque[dict[str, Any]] = deque()  # to be written
         self._latest: Progress | None = None
+        self._told: Progress | None = None  # what progress.json says
         self._figures: Mapping[str, float] = {}
         self._written = 0
         self._leave = threading.Event()
@@ -67,13 +78,13 @@ class Reporter:
         news = [self._news.popleft() for _ in range(len(self._news))]
         if news:
             self._take(news)
-        elif not self._events:
-            return
         while self._events:
             put_json(self._store, event_key(self._written), self._events[0], if_absent=True)
             self._events.popleft()
             self._written += 1
-        put_json(self._store, PROGRESS, self._progress())
+        if self._latest is not None and self._latest is not self._told:
+            put_json(self._store, PROGRESS, self._progress(self._latest))
+            self._told = self._latest
 
     def _take(self, news: Sequence[Progress]) -> None:
         """Make events of these rounds."""
@@ -86,7 +97,7 @@ class Reporter:
         for p in news:
             if p.figures is not None:
                 self._figures = p.figures
-                epoch = p.round / self._rounds_per_epoch
+                epoch = self._epochs(p.round)
                 self._events.append(
                     self._event(
                         "epoch",
@@ -101,19 +112,21 @@ class Reporter:
                 )
         self._latest = news[-1]
 
+    def _epochs(self, round: int) -> float:
+        return round * self._steps_per_round / self._steps_per_epoch
+
     def _event(self, event: str, values: Mapping[str, Any]) -> dict[str, Any]:
         return {"event": event, "run": self._run, "time_s": time.time(), **values}
 
-    def _progress(self) -> dict[str, Any]:
-        assert self._latest is not None  # noqa: S101  (there has been news)
-        round, seconds = self._latest.round, self._latest.seconds
+    def _progress(self, latest: Progress) -> dict[str, Any]:
+        round, seconds = latest.round, latest.seconds
         return {
             "time_s": time.time(),
             "round": round,
-            "epochs": round / self._rounds_per_epoch,
+            "epochs": self._epochs(round),
             "rounds": self._rounds,
             "rounds_per_s": round / seconds if seconds > 0 else None,
-            "train_loss": number(self._latest.loss),
+            "train_loss": number(latest.loss),
             "seconds": self._clock.report(),
             "events": self._written,
             **shown(self._figures),

@@ -122,7 +122,9 @@ class Trainer:
     def _start(self, rounds: int) -> State:
         """The state before the first round, from parameters that are those of rank 0."""
         first = self._worker(0, rounds)
-        params = self._model.init(self._data, first.rng("init")) if self._initial is None else self._initial.copy()
+        start = self._model.init(self._data, first.rng("init")) if self._initial is None else self._initial
+        params = aligned_empty(start.shape, start.dtype)
+        params[...] = start
         self._comm.broadcast({"params": params})
         return self._optimizer.start(first, params)
 

@@ -113,11 +113,8 @@ def _work(
     files = _write_model(store, spec, manifest, outcome) if ref.rank == 0 else {}
     put_json(store, end_key(ref.rank), _end(ref, clock, moved, counts))
     if ref.rank == 0:  # last: a run that has a result has everything
-        put_json(store, RESULT, _result(outcome, _rounds_per_epoch(spec, data), files), if_absent=True)
-
-
-def _rounds_per_epoch(spec: Spec, data: ShardedData) -> float:
-    return data.steps_per_epoch / spec.steps_per_round
+        epochs = outcome.rounds * spec.steps_per_round / data.steps_per_epoch
+        put_json(store, RESULT, _result(outcome, epochs, files), if_absent=True)
 
 
 def _initial(store: FullStorage, spec: Spec) -> NDArray[Any] | None:
@@ -179,8 +176,14 @@ def _train(
     )
     reporter = None
     if rank == 0:
-        per_epoch = _rounds_per_epoch(spec, data)
-        reporter = Reporter(store, run=spec.run, rounds=spec.rounds, rounds_per_epoch=per_epoch, clock=clock)
+        reporter = Reporter(
+            store,
+            run=spec.run,
+            rounds=spec.rounds,
+            steps_per_round=spec.steps_per_round,
+            steps_per_epoch=data.steps_per_epoch,
+            clock=clock,
+        )
     clock.ready()
     with reporter or contextlib.nullcontext():
         outcome = trainer.run(spec.rounds)
@@ -225,7 +228,7 @@ def _place(spec: Spec, counts: Counts) -> FullStorage:
 
 def _write_model(store: FullStorage, spec: Spec, manifest: Manifest, outcome: Outcome) -> dict[str, str]:
     """Write the model's files. Returns the SHA-256 of each."""
-    from lambdaml_core.run.saved import encode
+    from lambdaml_core.run.modelfile import encode
 
     files = encode(
         outcome.params,
@@ -240,10 +243,10 @@ def _write_model(store: FullStorage, spec: Spec, manifest: Manifest, outcome: Ou
     return {name: sha256(data) for name, data in files.items()}
 
 
-def _result(outcome: Outcome, rounds_per_epoch: float, files: Any) -> dict[str, Any]:
+def _result(outcome: Outcome, epochs: float, files: Any) -> dict[str, Any]:
     return {
         "rounds": outcome.rounds,
-        "epochs": outcome.rounds / rounds_per_epoch,
+        "epochs": epochs,
         "stop_reason": outcome.stop_reason,
         "figures": finite(outcome.figures),
         "train_loss": number(outcome.train_loss),

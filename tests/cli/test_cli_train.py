@@ -101,6 +101,37 @@ def test_what_people_see_when_piped_is_plain(folder: Path) -> None:
         assert "\x1b" not in shown.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "figures", "absent"),
+    [
+        (
+            ["model=least_squares", "optimizer.learning_rate=0.1"],
+            r"loss 0\.\d+  rmse 0\.\d+  r2 -?\d\S*",
+            "accuracy|auc",
+        ),
+        (["model=svm", "data.source=three.libsvm"], r"loss \d\.\d+  accuracy [01]\S*", "auc|r2"),
+        (["data.validation=0"], r"training loss 0\.\d+", "accuracy|auc"),
+    ],
+    ids=["numbers", "three classes", "no validation"],
+)
+def test_only_figures_that_a_model_has_are_shown(folder: Path, words: list[str], figures: str, absent: str) -> None:
+    rows = (folder / "rows.libsvm").read_text().splitlines()
+    (folder / "three.libsvm").write_text("\n".join(f"{i % 3}{row[1:]}" for i, row in enumerate(rows)) + "\n")
+    done = lambdaml(folder, "train", "job.toml", *(part for word in words for part in ("--set", word)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(re.findall(rf"^epoch [123]  round \d+  {figures}$", done.stdout, re.MULTILINE)) == 3, done.stdout
+    assert not re.search(rf"\b({absent})\b", done.stdout)
+
+
+def test_going_on_from_the_model_of_a_run(folder: Path) -> None:
+    """By its path, and with stops from the command line."""
+    first = printed(lambdaml(folder, "train", "job.toml", "--json", "--set", "stop.loss=0.3", "--set", "evaluate=1"))
+    words = ["--set", f"init_from={first['model_path']}", "--set", "stop={loss=0.3}", "--set", "evaluate=1"]
+    again = printed(lambdaml(folder, "train", "job.toml", "--json", *words))
+    assert (first["stop_reason"], again["stop_reason"]) == ("loss", "loss")
+    assert again["rounds"] == 1 < first["rounds"]
+
+
 def test_a_long_run_prints_a_short_log(folder: Path) -> None:
     done = lambdaml(folder, "train", "job.toml", "--set", "epochs=200")
     lines = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
