@@ -168,14 +168,14 @@ class _Driver:
         except KeyboardInterrupt as e:
             end |= {"status": "cancelled", "stop_reason": "interrupted"}
             raise RunCancelled(f"the run {self.run} was cancelled", hint="no worker of it is left") from e
-        except LambdaMLError as e:
-            end["stop_reason"] = self._redacted(e.message)
-            raise
         except BaseException as e:
             if e is self._objection:
-                end["status"] = "cancelled"
-            whose = "a callback raised" if e is self._objection else "the driver failed:"
-            end["stop_reason"] = self._redacted(f"{whose} {type(e).__name__}: {e}")
+                end |= {"status": "cancelled", "stop_reason": f"a callback raised {type(e).__name__}: {e}"}
+            elif isinstance(e, LambdaMLError):
+                end["stop_reason"] = e.message
+            else:
+                end["stop_reason"] = f"the driver failed: {type(e).__name__}: {e}"
+            end["stop_reason"] = self._redacted(end["stop_reason"])
             raise
         finally:
             self._finish(spec, deployment, end, began)

@@ -23,7 +23,7 @@ STALLED_S = 60.0  # without a sign of life from driver or workers
 class Seconds(TypedDict):
     """Wall-clock seconds. All but ``total`` are means over the workers that reached their end.
 
-    ``start``: from a worker's process start to its first round, without ``load``; ``load``: reading its rows;
+    ``start``: from a worker's process start to its first round, without ``load``; ``load``: waiting for its rows;
     ``compute`` and ``communicate``: in rounds and evaluations, without the ``wait`` for other ranks.
     """
 

@@ -102,6 +102,10 @@ def test_skewed_shards_and_batches_that_are_empty(tmp_path: Path, kind: str, opt
     assert len({record["model_sha256"] for record, _ in runs}) == 1
     assert np.isfinite(runs[0][1].params).all()
     assert runs[0][0]["train_loss"] == pytest.approx(runs[0][1].evaluate(*few(kind))["loss"], rel=1e-5)
+    # two rows to validate on, which most workers have none of: the loss of all rows is the mean of both
+    record, model = train(tmp_path, kind, few(kind), workers=7, **keys | {"data": {"validation": 0.1}})
+    mean = (21 * record["train_loss"] + 2 * record["loss"]) / 23  # type: ignore[operator]
+    assert mean == pytest.approx(model.evaluate(*few(kind))["loss"], rel=1e-5)
     if optimizer is GA:
         whole: dict[str, Any] = keys | {"batch_size": 23}
         one, seven = (train(tmp_path, kind, few(kind), workers=w, **whole)[1].params for w in (1, 7))

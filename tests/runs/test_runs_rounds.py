@@ -13,7 +13,7 @@ from child_processes import children
 from runs_help import cancer, files_below, keys_of, make_job
 
 from lambdaml_core import train
-from lambdaml_core.errors import StorageUnavailable
+from lambdaml_core.errors import DataError, StorageUnavailable
 from lambdaml_core.run.driver import run_job
 from lambdaml_core.run.records import clean, list_runs
 from lambdaml_core.run.reporter import Reporter
@@ -53,22 +53,23 @@ def test_the_losses_are_those_of_the_rounds(tmp_path: Path) -> None:
     assert [event["loss"] for event in seen] == pytest.approx([np.log(2), *shorter], rel=1e-5)
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, DataError])
 @pytest.mark.parametrize("provider", ["local", "inline"])
-def test_a_callback_that_raises_cancels_the_run(tmp_path: Path, provider: str) -> None:
-    """No process is left and no key in the channel; the error is the callback's own."""
+def test_a_callback_that_raises_cancels_the_run(tmp_path: Path, provider: str, error: type[Exception]) -> None:
+    """No process is left and no key in the channel; the error is the callback's own, even if it is one of ours."""
 
     def on_round(event: Any) -> None:
         if event["round"] == 5:
-            raise ZeroDivisionError("enough")
+            raise error("enough")
 
     channel = {"local": f"file://{tmp_path}/channel", "inline": "memory://rounds"}[provider]
     keys: dict[str, Any] = {"rounds": 10**9, "workers": 3, "batch_size": 64, "provider": provider, "channel": channel}
-    with pytest.raises(ZeroDivisionError, match="enough"):
+    with pytest.raises(error, match="enough"):
         train(*cancer(), **keys, store=str(tmp_path / "store"), on_round=on_round)
     assert children() == []
-    assert keys_of(channel) == files_below(tmp_path / "channel") == []
+    assert (keys_of(channel), files_below(tmp_path / "channel")) == ([], [])
     (record,) = list_runs(f"file://{tmp_path}/store")
-    assert (record["status"], record["stop_reason"]) == ("cancelled", "a callback raised ZeroDivisionError: enough")
+    assert (record["status"], record["stop_reason"]) == ("cancelled", f"a callback raised {error.__name__}: enough")
     assert not [thread for thread in threading.enumerate() if record["run"] in thread.name]
     assert clean(f"file://{tmp_path}/store") == [record["run"]]
     assert files_below(tmp_path / "store") == []
