@@ -175,7 +175,7 @@ def test_options_must_be_a_dataclass() -> None:
 @dataclasses.dataclass(frozen=True)
 class Many:
     words: tuple[str, ...] = option((), help="some words")
-    weights: str | dict[str, float] | None = option(None, help="a word, or numbers by name")
+    weights: str | dict[str, float] | None = option(None, help="a word, or numbers by name")  # noqa: RUF009
 
 
 words = st.lists(st.text(min_size=1)).map(tuple)

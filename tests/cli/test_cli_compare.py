@@ -15,6 +15,8 @@ from report_help import HOSTILE, changed
 from lambdaml_core.cli.page.compare import columns, compare_page, compared
 from lambdaml_core.run.history import RunHistory, read_history
 
+pytest_plugins = ["page_fixtures"]
+
 TARGET = 0.3
 
 

@@ -14,6 +14,8 @@ from report_help import HOSTILE, changed, show
 
 from lambdaml_core.run.history import RunHistory
 
+pytest_plugins = ["page_fixtures"]
+
 # --- what the text says ---------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from report_help import changed, show
 
 from lambdaml_core.run.history import PARTS, RunHistory
 
+pytest_plugins = ["page_fixtures"]
+
 
 def test_the_loss_is_drawn_where_its_axes_say(browser: Browser, report: Path, history: RunHistory) -> None:
     """The last look at the validation rows, placed by the labels of the ticks alone."""
