@@ -31,8 +31,8 @@ params_of_any_kind = hnp.arrays(
     st.integers(2, 40),
     elements=st.floats(-1e3, 1e3, width=16),
 )
-labels = st.one_of(
-    st.lists(kind, min_size=2, max_size=2, unique=True) for kind in (st.integers(-9, 9), st.text(max_size=5))
+labels = st.sampled_from([st.integers(-9, 9), st.text(max_size=5)]).flatmap(
+    lambda kind: st.lists(kind, min_size=2, max_size=2, unique=True)
 )
 
 
