@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from lambdaml_core.errors import KeyNotFound, RunError, RunNotFound, StorageError
@@ -17,6 +18,7 @@ from lambdaml_core.storage import FullStorage, StorageURL, open_storage
 
 __all__ = ["RunRecord", "clean", "list_runs", "model_files", "read_run"]
 
+_log = logging.getLogger("lambdaml")
 STALLED_S = 60.0  # without a sign of life from driver or workers
 
 
@@ -93,10 +95,10 @@ class RunRecord(TypedDict):
 
 
 def list_runs(store: str) -> list[RunRecord]:
-    """Every run in the store of this URL, oldest first."""
+    """Every run in the store of this URL, oldest first; those of another version are left out, with a warning."""
     opened = open_storage(store)
     try:
-        return [_record(opened, store, run) for run in _names(opened)]
+        return list(_records(opened, store))
     finally:
         opened.close()
 
@@ -142,8 +144,8 @@ def clean(store: str, run: str | None = None) -> list[str]:
     opened = open_storage(store)
     try:
         removed = []
-        for name in _names(opened) if run is None else [run]:
-            status = _record(opened, store, name)["status"]
+        for record in _records(opened, store) if run is None else [_record(opened, store, run)]:
+            name, status = record["run"], record["status"]
             if status == "running" and run is not None:
                 raise RunError(f"the run {run} is still going on", hint="interrupt it first")
             if status in ("running", "stalled") and run is None:
@@ -160,6 +162,15 @@ def _names(store: FullStorage) -> list[str]:
     """Every run that has a specification."""
     keys = (key.split("/") for key in store.list("runs/"))
     return [key[1] for key in keys if len(key) == 3 and key[2] == SPEC]
+
+
+def _records(store: FullStorage, url: str) -> Iterator[RunRecord]:
+    """The records of all runs that this version can read."""
+    for run in _names(store):
+        try:
+            yield _record(store, url, run)
+        except RunError as e:
+            _log.warning("the run %s is left out: %s", run, e.message)
 
 
 def _spec(store: FullStorage, run: str) -> Spec:

@@ -213,6 +213,19 @@ def test_a_run_that_is_not_there(tmp_path: Path) -> None:
             clean(store, name)
 
 
+def test_a_run_of_another_version_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old, new = (train(tmp_path, workers=1, provider="inline") for _ in range(2))
+    path = tmp_path / "runs" / old["run"] / "spec.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 0}))
+    store = f"file://{tmp_path}"
+    assert [r["run"] for r in list_runs(store)] == [new["run"]]
+    assert old["run"] in caplog.text
+    with pytest.raises(RunError, match="another version"):
+        read_run(store, old["run"])
+    assert clean(store) == [new["run"]]
+    assert [r["run"] for r in list_runs(store)] == []
+
+
 def test_a_run_that_diverges_fails_by_its_own_words(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"workers": 2, "optimizer": {"name": "ga_sgd", "learning_rate": 1e38}}
     with pytest.raises(WorkerFailed, match="training diverged") as caught:
