@@ -15,10 +15,11 @@ from lambdaml_core.data.formats import MalformedRow, Schema, Table
 from lambdaml_core.errors import DataError, OptionError
 from lambdaml_core.options import nearest
 
-MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"))
+MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "NaT"))
 """What pandas, R and SQL write where there is nothing; in every format, so that a model can be given any."""
 
 _BLOCK_CELLS = 1 << 20
+_SHOWN = 8  # columns in a hint
 _SAMPLE = 1000  # cells that tell whether it is worth while to remember them
 _POSITION = re.compile(r"-?\d+")
 _USUAL_LABELS = ("label", "target")
@@ -197,7 +198,9 @@ def _strictly(word: str) -> float:
 def _no_number(name: str, word: str, line: int) -> MalformedRow:
     shown = word[:40] + ("..." if len(word) > 40 else "")
     return MalformedRow(
-        f"column {name!r} has {shown!r}, which is no number", line=line, hint=f"list it in categorical: [{name!r}]"
+        f"column {name!r} has {shown!r}, which is no number",
+        line=line,
+        hint=f"mend it, or train with categorical: [{name!r}]",
     )
 
 
@@ -218,9 +221,10 @@ def _label(names: Sequence[str], options: TableOptions, labelled: bool, where: s
         return usual[0]
     if not labelled:
         return None
+    there = ", ".join(map(repr, names[:_SHOWN])) + (" ..." if len(names) > _SHOWN else "")
     raise DataError(
         f"{where} has {'both' if usual else 'no'} column called {' or '.join(_USUAL_LABELS)}",
-        hint="name the column of the labels by the option label; -1 is the last one",
+        hint=f"name the column of the labels by the option label, -1 is the last one; there are {there}",
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,6 @@ from lambdaml_core.data.text import text_blocks
 from lambdaml_core.errors import DataError, OptionError
 
 _TSV = (".tsv", ".tsv.gz")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class CsvText(NamedTuple):
@@ -77,7 +77,7 @@ class Csv:
         for block in text_blocks(path, quoted=True):
             text, header = block.data, False
             if names is None:
-                text, header = text.removeprefix(_BYTE_ORDER_MARK), self.options.header
+                text, header = text.removeprefix(BOM_UTF8), self.options.header
                 names = _names(path, text, delimiter, header)
             yield Block(block.first, CsvText(text, names, delimiter, header), block.read)
 
@@ -99,13 +99,15 @@ class Csv:
 
 def _names(path: Path, text: bytes, delimiter: str, header: bool) -> tuple[str, ...]:
     """The names in the first record, or as many numbers as it has cells."""
-    records = _records(_decode(text)[0], delimiter)
+    decoded, problem = _decode(text)
     try:
-        first = next(filter(None, records))
-    except (StopIteration, csv.Error) as e:
-        raise DataError(
-            f"{path} does not begin as CSV in UTF-8 does: {e or 'nothing'}", hint="is it another file?"
-        ) from e
+        first = next(filter(None, _records(decoded, delimiter)), None)
+    except csv.Error as e:
+        first, problem = None, _malformed(e, 0)
+    if first is None:
+        if problem is None:
+            raise DataError(f"{path} has only blank lines", hint="check that it is the right file")
+        raise DataError(f"{path}, line {problem.line + 1}: {problem.message}", hint=problem.hint) from problem
     words = [cell.strip() if header else "" for cell in first]
     return tuple(word or str(i) for i, word in enumerate(words))
 
@@ -166,8 +168,7 @@ def read_cells(data: CsvText) -> Cells:
                 lines.append(start)
             start = reader.line_num
     except csv.Error as e:
-        said = str(e).partition(" - ")[0]  # without advice to programmers
-        problem = MalformedRow(said, line=start, hint="cells with quotes or line ends must be quoted")
+        problem = _malformed(e, start)
     rows, lines = rows[data.header :], lines[data.header :]
     count = len(data.names)
     ragged = next((i for i, row in enumerate(rows) if len(row) != count), None)
@@ -181,15 +182,30 @@ def read_cells(data: CsvText) -> Cells:
     return Cells(columns, np.array(lines, np.int64), problem)
 
 
+def _malformed(e: csv.Error, line: int) -> MalformedRow:
+    """What is wrong with the record that begins at a line."""
+    said = str(e).partition(" - ")[0]  # without advice to programmers
+    if said == "unexpected end of data":
+        return MalformedRow("a quotation mark is not closed", line=line, hint="close it, or leave it out")
+    if said.startswith("new-line character"):
+        return MalformedRow(
+            "a carriage return alone ends no line",
+            line=line,
+            hint="quote the cell, or convert the file: tr '\\r' '\\n'",
+        )
+    return MalformedRow(said, line=line, hint="cells with quotes or line ends must be quoted")
+
+
 def _decode(data: bytes) -> tuple[str, MalformedRow | None]:
     """The text up to the first line that is not UTF-8, and what is wrong with that."""
     try:
         return data.decode(), None
     except UnicodeDecodeError as e:
         start = data.rfind(b"\n", 0, e.start) + 1
+        encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "latin1"
         problem = MalformedRow(
             f"the byte 0x{data[e.start]:02x} is not UTF-8",
             line=data.count(b"\n", 0, start),
-            hint="convert the file, such as by: iconv -f latin1 -t utf-8",
+            hint=f"convert the file, such as by: iconv -f {encoding} -t utf-8",
         )
         return data[:start].decode(), problem

@@ -251,8 +251,8 @@ GOOD = "a,b,label\n1,x,0\n2,y,1\n"
         ("1,x", 3, "2 cells, not 3", "quoted"),
         ("1,x,0,", 3, "4 cells, not 3", "quoted"),
         ('1,"x"y,0', 3, "',' expected after '\"'", "quoted"),
-        ('1,"x\n\n,0', 3, "unexpected end of data", "quoted"),
-        ("1,x\ry,0", 3, "new-line character", "quoted"),
+        ('1,"x\n\n,0', 3, "a quotation mark is not closed", "close it"),
+        ("1,x\ry,0", 3, "a carriage return alone", "tr '"),
         ('1,"\n",0\n"\nbad",x,0', 5, "'bad', which is no number", "categorical"),
         ("1,x,a\nbad,x,1", 3, "column 'label' has 'a'", "categorical"),  # the first line, not the first column
         ("1,x,a\n1,x", 3, "column 'label' has 'a'", "categorical"),
@@ -279,6 +279,16 @@ def test_a_byte_that_is_not_utf8_is_refused_by_its_line(tmp_path: Path) -> None:
     assert caught.value.line == 3
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin1"])
+def test_a_file_that_does_not_begin_in_utf8_is_refused_with_the_command_that_converts_it(
+    tmp_path: Path, encoding: str
+) -> None:
+    path = written(tmp_path / "rows.csv", "größe,label\n1,2\n".encode(encoding))
+    with pytest.raises(DataError, match=r"line 1: the byte 0x.. is not UTF-8") as caught:
+        Csv(CsvOptions()).schema(path)
+    assert f"iconv -f {encoding} -t utf-8" in str(caught.value.hint)
+
+
 def test_a_later_file_without_a_column_is_refused(tmp_path: Path) -> None:
     reader = Csv(CsvOptions())
     (block,) = reader.blocks(written(tmp_path / "rows.csv", "a,label\n1,0\n"))
@@ -290,6 +300,10 @@ def test_a_later_file_without_a_column_is_refused(tmp_path: Path) -> None:
     ("text", "options", "says", "hint"),
     [
         ("", CsvOptions(), "is empty", "right file"),
+        ("\n\n", CsvOptions(), "has only blank lines", "right file"),
+        ("a,label\r1,2\r", CsvOptions(), "line 1: a carriage return alone ends no line", "tr '"),
+        ('a,"label\n1,2\n', CsvOptions(), "line 1: a quotation mark is not closed", "close it"),
+        ("a;label\n1;2\n", CsvOptions(), "no column called label or target", "there are 'a;label'"),
         ("a,b\n1,2\n", CsvOptions(), "no column called label or target", "-1 is the last"),
         ("label,target,a\n1,2,3\n", CsvOptions(), "both column called label or target", "option label"),
         ("a,label\n1,2\n", CsvOptions(label="lable"), "no column 'lable', named by label", "did you mean label?"),
