@@ -112,7 +112,10 @@ def _numbers(name: str, column: Any, lines: NDArray[np.int64]) -> NDArray[np.flo
 
 
 def _text(cell: Any) -> str:
-    return repr(float(cell)) if isinstance(cell, Real | Decimal | np.bool_) else str(cell)
+    try:
+        return repr(float(cell)) if isinstance(cell, Real | Decimal | np.bool_) else str(cell)
+    except OverflowError:  # an integer of more than 308 digits
+        return "inf"
 
 
 def _words(name: str, column: Any) -> NDArray[Any]:

@@ -161,7 +161,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _array(path: Path) -> NDArray[Any]:
-    with _reading(path):
+    with _reading(path), np.errstate(over="ignore"):  # by the size that a damaged header tells
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 

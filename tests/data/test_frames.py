@@ -165,6 +165,7 @@ def test_dates_can_be_categories() -> None:
     ("column", "row", "says"),
     [
         ([1.0, np.inf], 1, "infinite"),
+        ([1, 10**400], 1, "infinite"),
         (["1", "x"], 1, "'x', which is no number"),
         ([[], 1], 0, "no number"),
         (pd.Series([datetime.datetime(2020, 1, 1), None]), 0, "no number"),

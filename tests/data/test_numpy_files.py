@@ -269,6 +269,14 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, kind: str, data: st.D
     assert str(path) in outcome or not cut
 
 
+def test_a_header_of_more_cells_than_can_be_counted_is_refused_without_a_warning(tmp_path: Path) -> None:
+    with (tmp_path / "rows.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (2**62, 6)})
+        file.write(bytes(48))
+    with pytest.raises(DataError, match=r"rows.npy cannot be read"):
+        list(Npy(ANY).blocks(tmp_path / "rows.npy"))
+
+
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "array", np.eye(2))
     np.savez(tmp_path / "arrays", x=np.eye(2))
