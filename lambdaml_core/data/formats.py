@@ -133,7 +133,8 @@ class TableFormat(Protocol):
         """The columns of a file.
 
         Args:
-            labelled: whether a column of labels must be there; rows to predict on may do without.
+            labelled: whether a column of labels must be there; rows to predict on may do without. Their columns of
+                other things than numbers and words may be given as words.
 
         Raises:
             DataError: the file is missing or unreadable, an option names a column that is not there, or a column that

@@ -36,7 +36,7 @@ class Parquet:
         return schema_of(
             fields.names,
             self.options,
-            lambda name: _is_number(fields.field(name), path),
+            lambda name: _is_number(fields.field(name), path, labelled),
             labelled=labelled,
             where=str(path),
         )
@@ -93,7 +93,8 @@ def _damaged(path: Path, e: Exception) -> DataError:
     return DataError(f"{path} cannot be read as Parquet: {str(e).splitlines()[0]}", hint="is it damaged?")
 
 
-def _is_number(field: Any, path: Path) -> bool:
+def _is_number(field: Any, path: Path, labelled: bool) -> bool:
+    """What is neither numbers nor words is refused in rows to learn from; others may have columns that nobody reads."""
     types, kind = _arrow().types, field.type
     words = (types.is_dictionary, types.is_string, types.is_large_string, types.is_string_view)
     if any(is_one(kind) for is_one in words):
@@ -101,6 +102,8 @@ def _is_number(field: Any, path: Path) -> bool:
     numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
     if any(is_one(kind) for is_one in numbers):
         return True
+    if not labelled:
+        return False
     raise DataError(
         f"{path}: column {field.name!r} holds {kind}, neither numbers nor words",
         hint=f"leave it out by drop, or list it in categorical: [{field.name!r}]",

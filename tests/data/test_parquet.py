@@ -156,9 +156,18 @@ def test_a_dictionary_larger_than_its_indices_count(tmp_path: Path) -> None:
 def test_other_columns_are_refused_unless_dropped(tmp_path: Path, column: Any) -> None:
     path = write(tmp_path / "rows.parquet", {"a": column, "b": [1]})
     with pytest.raises(DataError, match=f"{path}: column 'a' holds") as caught:
-        Parquet(ANY).schema(path, labelled=False)
+        Parquet(TableOptions(label="b")).schema(path)
     assert "drop" in str(caught.value.hint)
     assert read(path, TableOptions(drop=("a",))) == {"b": [1]}
+
+
+def test_rows_to_predict_on_may_have_columns_that_the_model_does_not_know(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.parquet", {"day": [datetime.date(2020, 1, 1)], "list": pa.array([[1, 2]]), "b": [1]})
+    reader = Parquet(ANY)
+    assert reader.schema(path, labelled=False) == Schema(("b",), ("day", "list"), None)
+    (block,) = reader.blocks(path)
+    assert reader.parse(block.data, Schema(("b",), (), None)).columns["b"].tolist() == [1]
+    assert reader.parse(block.data, Schema((), ("day",), None)).columns["day"].tolist() == ["2020-01-01"]
 
 
 def test_dates_can_be_categories(tmp_path: Path) -> None:
