@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +41,7 @@ def load(path: str | os.PathLike[str]) -> SavedModel:
         ModelError: nothing there, not a model, damaged, or made by another version.
         PluginError: the plugin that provides the model is not installed.
     """
-    where = os.fspath(path)
+    where = os.fspath(path) or "."
     files = {}
     with _reading(where) as read:
         for name in (DESCRIPTION, WEIGHTS):
@@ -48,17 +50,24 @@ def load(path: str | os.PathLike[str]) -> SavedModel:
             except (FileNotFoundError, NotADirectoryError, KeyNotFound) as e:
                 raise ModelError(f"there is no model at {where}: {name} is missing", hint=TRY_AGAIN) from e
             except OSError as e:
-                raise ModelError(f"{where}: {name} cannot be read: {e.strerror}") from e
+                raise ModelError(f"{where}: {name} cannot be read: {e.strerror}", hint=TRY_AGAIN) from e
     return decode(files, where=where)
 
 
 @contextlib.contextmanager
 def _reading(where: str) -> Iterator[Callable[[str], bytes]]:
     if "://" not in where:
-        yield lambda name: (Path(where) / name).read_bytes()
+        yield lambda name: _regular(Path(where) / name).read_bytes()
         return
     with contextlib.closing(open_storage(where)) as storage:
         yield lambda name: bytes(storage.get(name))
+
+
+def _regular(path: Path) -> Path:
+    """A file that has an end: a folder of somebody else's may have a pipe or a link to a device in its place."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path
 
 
 def decode(files: Mapping[str, bytes], *, where: str = "the model") -> SavedModel:

@@ -154,6 +154,16 @@ def _drop(path: Path, key: str) -> None:
     (path / DESCRIPTION).write_text(json.dumps(description))
 
 
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _link(path: Path, to: str) -> None:
+    path.unlink()
+    path.symlink_to(to)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "weights missing": (lambda p: (p / WEIGHTS).unlink(), "model.safetensors is missing"),
     "description missing": (lambda p: (p / DESCRIPTION).unlink(), "model.json is missing"),
@@ -162,6 +172,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "description truncated": (lambda p: os.truncate(p / DESCRIPTION, 20), "model.json is damaged"),
     "description not text": (lambda p: (p / DESCRIPTION).write_bytes(b"\xff\xfe"), "model.json is damaged"),
     "description a list": (lambda p: (p / DESCRIPTION).write_text("[]"), "does not describe a LambdaML model"),
+    "description a pipe": (lambda p: _pipe(p / DESCRIPTION), "model.json cannot be read: it is no regular file"),
+    "weights a device": (lambda p: _link(p / WEIGHTS, "/dev/zero"), "safetensors cannot be read: it is no regular"),
     "another format": (lambda p: _edit(p, format="pmml"), "does not describe a LambdaML model"),
     "another version": (lambda p: _edit(p, version=99), "model format 99, known is 1"),
     "no model": (lambda p: _drop(p, "model"), "lacks what a model needs"),
