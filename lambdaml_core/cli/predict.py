@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,15 @@ import click
 
 from lambdaml_core.cli.output import json_option, print_json, print_table
 from lambdaml_core.cli.runs import store_option, store_url
-from lambdaml_core.errors import ModelError, OptionError, OutputExists, RunNotFound, StorageDenied, StorageFull
+from lambdaml_core.errors import (
+    ModelError,
+    OptionError,
+    OutputExists,
+    RunNotFound,
+    StorageDenied,
+    StorageFull,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +45,9 @@ options_option = click.option(
 @click.command()
 @click.argument("model")
 @click.argument("data")
-@click.option("--out", type=click.Path(path_type=Path), help="New file for the predictions.  [default: print them]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="New file for the predictions; - prints them, as does the default."
+)
 @click.option("--proba", is_flag=True, help="The probability of each class too, as columns p_LABEL.")
 @format_option
 @options_option
@@ -57,6 +68,7 @@ def predict(
     MODEL is a directory, a URL, or the name of a run. DATA is a file, a folder or a pattern, raw as in training, with
     or without labels. It is read in pieces. With --json and without --out, the object has all predictions.
     """
+    out = None if out == Path("-") else out
     saved = open_model(model, store)
     blocks = saved.predict_blocks(data, format=format_named(data, name, options), probabilities=proba)
     if as_json and out is None:
@@ -102,13 +114,13 @@ def open_model(model: str, store: str | None) -> SavedModel:
     from lambdaml_core.run.records import model_files
     from lambdaml_core.run.saved import decode, load
 
-    if "://" in model or Path(model).exists():
+    if "://" in model or os.path.exists(model):  # noqa: PTH110 - Path.exists raises where a name is too long
         return load(model)
     url = store_url(store)
     try:
         return decode(model_files(url, model), where=f"the run {model}")
     except RunNotFound as e:
-        raise ModelError(f"{model} is no directory, and no run in {url}", hint=e.hint) from e
+        raise ModelError(f"{model!r:.99} is no directory, and no run in {url}", hint=e.hint) from e
 
 
 def format_named(source: str, name: str | None, options: Iterable[str]) -> Reference | None:
@@ -167,9 +179,20 @@ def _texts(values: NDArray[Any]) -> list[Any]:
 @contextlib.contextmanager
 def _output(out: Path | None) -> Iterator[IO[str]]:
     """Standard output, or a new file that is there once all is in it."""
-    if out is None:
-        yield sys.stdout
-        return
+    try:
+        if out is None:
+            yield sys.stdout
+        else:
+            with _new_file(out) as file:
+                yield file
+    except UnicodeEncodeError as e:
+        wrong = e.object[e.start : e.end]
+        hint = "set PYTHONIOENCODING=utf-8, or use --json"
+        raise UsageError(f"a label has {wrong!a}, which {e.encoding} cannot write", hint=hint) from e
+
+
+@contextlib.contextmanager
+def _new_file(out: Path) -> Iterator[IO[str]]:
     if out.exists() or out.is_symlink():
         raise OutputExists(f"{out} exists already", hint="choose another file, or remove it first")
     beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}")

@@ -146,7 +146,8 @@ def test_no_rows_are_a_header_alone(home: Path, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["model", "nowhere.csv"], "nowhere.csv"),
-        (["mode", "rows.csv"], "mode is no directory, and no run in"),
+        (["mode", "rows.csv"], "'mode' is no directory, and no run in"),
+        (["", "rows.csv"], "'' is no directory, and no run in"),
         (["rows.csv", "rows.csv"], "there is no model at rows.csv"),
         (["model", "x.npz"], "takes raw columns"),
         (["numbers", "rows.csv"], "takes features"),
@@ -166,6 +167,26 @@ def test_what_cannot_be_is_refused_in_one_line_with_a_hint(home: Path, words: li
     assert said in error
     assert (error[:7], hint[:6]) == ("error: ", "hint: ")
     assert everything_in(home) == before
+
+
+def test_a_model_of_a_name_that_no_file_can_have_is_no_fault_of_ours(home: Path) -> None:
+    done = lambdaml(home, "predict", "m" * 300, "rows.csv")
+    assert done.stderr.startswith("error: ")
+    assert "unexpected" not in done.stderr
+
+
+def test_a_label_that_the_output_has_no_letters_for_is_refused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.where(rows()["a"] > 0, "größer", "kleiner")
+    train(rows(), labels, provider="inline", store=(tmp_path / "store").as_uri()).model.save(tmp_path / "model")
+    words = ["predict", str(tmp_path / "model"), "rows.csv"]
+    assert "größer" in lambdaml(home, *words, "--out", "-").stdout
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = lambdaml(home, *words)
+    assert done.returncode == 2
+    assert "a label has '\\xf6\\xdf', which ascii cannot write" in done.stderr
+    assert not (home / "-").exists()
 
 
 def test_a_directory_that_cannot_be_written(home: Path) -> None:
