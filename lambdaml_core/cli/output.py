@@ -22,7 +22,7 @@ def print_json(obj: Mapping[str, Any]) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print an aligned table: numbers to the right with four significant digits, None as ``-``, header bold.
+    """Print an aligned table: numbers to the right with four significant digits, None and NaN as ``-``, header bold.
 
     Bold shows on a terminal only: click strips it from what is piped.
 
@@ -44,7 +44,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _text(cell: Any) -> str:
-    if cell is None:
+    if cell is None or cell != cell:
         return "-"
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 

@@ -80,6 +80,12 @@ def test_rows_that_cannot_be_counted_are_refused(home: Path, tmp_path: Path, tex
     assert said in done.stderr
 
 
+def test_a_figure_without_a_meaning_is_a_dash(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.libsvm").write_text("1 1:1\n")
+    done = lambdaml(home, "evaluate", "model", str(tmp_path / "rows.libsvm"))
+    assert ["auc", "-"] in [line.split() for line in done.stdout.splitlines()]
+
+
 def test_rows_without_labels_can_only_be_predicted(home: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 3)))
     assert lambdaml(home, "predict", "model", str(tmp_path / "x.npz")).returncode == 0
