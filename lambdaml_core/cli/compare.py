@@ -39,6 +39,6 @@ def compare(
     if as_json:
         print_json({"store": url, "target_loss": target_loss, "runs": figures})
     elif out != "-":
-        print_table(["", *(f["run"] for f in figures)], columns(figures))
+        print_table(["", *(f["run"] for f in figures)], columns(figures, target_loss))
         if out is not None:
             click.echo(f"wrote {out}")

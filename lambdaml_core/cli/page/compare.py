@@ -109,9 +109,9 @@ def _in_proportion(history: RunHistory, look: Look, whole: float) -> float | Non
 # --- as a table ---------------------------------------------------------------------------------------------
 
 
-def columns(figures: Sequence[Compared]) -> list[list[str]]:
+def columns(figures: Sequence[Compared], target_loss: float | None = None) -> list[list[str]]:
     """Rows of text: a name, and its value in each run. What no run has is left out, and so are settings of the jobs
-    that are the same in all of them."""
+    that are the same in all of them. That no run got to the target is said."""
     rows: list[list[str]] = []
 
     def row(name: str, values: Sequence[Any], text: Callable[[Any], str] = str) -> None:
@@ -141,6 +141,8 @@ def columns(figures: Sequence[Compared]) -> list[list[str]]:
     texts = {"round": count, "seconds": seconds, "bytes": bytes_, "cost_usd": dollars}
     for name, text in texts.items():
         row(f"{_UNTIL[name]} to target", [r.get(name) for r in reached], text)
+    if target_loss is not None and not any(reached):
+        rows.append([f"{_UNTIL['round']} to target", *("-" for _ in figures)])
     return rows
 
 
@@ -177,7 +179,7 @@ def compare_page(histories: Sequence[RunHistory], figures: Sequence[Compared], t
         _chart(f"Validation loss over {name}", label, x, text, histories, target_loss)
         for name, (label, x, text) in axes.items()
     ]
-    said = table(["", *(f["run"] for f in figures)], columns(figures), caption="Figures of each run")
+    said = table(["", *(f["run"] for f in figures)], columns(figures, target_loss), caption="Figures of each run")
     body = [
         node("h1", f"{len(figures)} runs" if len(figures) > 1 else names),
         node("p", f"Bytes and dollars up to a round are taken to be in proportion to the rounds done.{target}"),
