@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lambdaml_core.errors import DataError, NotSupported
+from lambdaml_core.errors import DataError, NotSupported, OptionError
 from lambdaml_core.run.api import train
 from lambdaml_core.run.records import RunRecord
 from lambdaml_core.run.saved import SavedModel, decide
@@ -105,32 +105,36 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         tags.input_tags.sparse = True
         return tags
 
-    def _train(self, x: Any, y: NDArray[Any], *, model: Mapping[str, Any], curvature: float, **keys: Any) -> None:
+    def _train(
+        self, x: Any, y: NDArray[Any], *, model: Mapping[str, Any], curvatures: NDArray[Any], **keys: Any
+    ) -> None:
         """Fit to rows that have been checked.
 
         Args:
             model: options of the model.
-            curvature: most that the loss of a row bends over its margin, for the step size.
+            curvatures: (n,) most that the loss of each row bends over its margin, for the step size.
             keys: further keys of the job.
         """
-        keys |= {"stop": self.stop, "init_from": self.init_from}
+        size = int(self.batch_size)
+        if size < 1:
+            raise OptionError(f"batch_size must be at least 1, not {size}", hint="many rows, such as 1000, are quicker")
+        epochs = max(_EPOCHS, math.ceil(_STEPS / math.ceil(x.shape[0] / size))) if self.epochs is None else self.epochs
+        keys |= {
+            "data": {"validation": 0.0},
+            "model": {"name": self._model, "bias": self.fit_intercept, **model},
+            "optimizer": self._steps(x, curvatures),
+            "provider": self.provider,
+            "seed": self._seed(),
+            "workers": self.workers,
+            "batch_size": self.batch_size,
+            "epochs": epochs,
+            "aggregators": self.aggregators,
+            "channel": self.channel,
+            "stop": self.stop,
+            "init_from": self.init_from,
+        }
         with self._run_store() as store:
-            run = train(
-                x,
-                y,
-                data={"validation": 0.0},
-                model={"name": self._model, "bias": self.fit_intercept, **model},
-                optimizer=self._steps(x, curvature),
-                provider=self.provider,
-                seed=self._seed(),
-                workers=self.workers,
-                batch_size=self.batch_size,
-                epochs=self.epochs or max(_EPOCHS, math.ceil(_STEPS / math.ceil(x.shape[0] / self.batch_size))),
-                aggregators=self.aggregators,
-                store=store,
-                channel=self.channel,
-                **{name: value for name, value in keys.items() if value is not None},
-            )
+            run = train(x, y, store=store, **{name: _plain(v) for name, v in keys.items() if v is not None})
         self.run_: RunRecord = run.record
         self.model_: SavedModel = run.model
         self.coef_: NDArray[Any] = run.model.coef
@@ -158,12 +162,12 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             return int(self.random_state or 0)
         return int(check_random_state(self.random_state).randint(2**31))
 
-    def _steps(self, x: Any, curvature: float) -> dict[str, Any]:
+    def _steps(self, x: Any, curvatures: NDArray[Any]) -> dict[str, Any]:
         """The optimizer with its options."""
         options = {"name": self.optimizer} if isinstance(self.optimizer, str) else dict(self.optimizer)
         rate = self.learning_rate
         return {
-            "learning_rate": 1 / max(self._smoothness(x, curvature) + self.l2, _LEAST) if rate is None else rate,
+            "learning_rate": 1 / max(self._smoothness(x, curvatures) + self.l2, _LEAST) if rate is None else rate,
             "schedule": self.schedule,
             "momentum": self.momentum,
             "nesterov": self.nesterov,
@@ -171,7 +175,7 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             "l2": self.l2,
         } | options
 
-    def _smoothness(self, x: Any, curvature: float) -> float:
+    def _smoothness(self, x: Any, curvatures: NDArray[Any]) -> float:
         """How fast gradients of mini-batches can change, of which 1 / it is a step size that converges.
 
         It is the expected smoothness of Gower et al., "SGD: General Analysis and Improved Rates" (ICML 2019),
@@ -180,10 +184,12 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """
         n, bias = x.shape[0], float(self.fit_intercept)
         b = min(self.batch_size, n)
+        sample = slice(None, None, math.ceil(n / _SAMPLE))
         squares = x.multiply(x).sum(axis=1) if hasattr(x, "multiply") else np.einsum("ij,ij->i", x, x)
         share = (n - b) / (b * (n - 1)) if b < n else 0.0
-        of_all = _largest_eigenvalue(x[:: math.ceil(n / _SAMPLE)], bias)
-        smoothness = curvature * ((1 - share) * of_all + share * (float(squares.max()) + bias))
+        of_all = _largest_eigenvalue(x[sample], curvatures[sample], bias)
+        longest = float(((np.asarray(squares).ravel() + bias) * curvatures).max())
+        smoothness = (1 - share) * of_all + share * longest
         if not math.isfinite(smoothness):
             raise UnfitData("X has numbers whose squares are too large for float32", hint="scale the features first")
         return smoothness
@@ -193,13 +199,23 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return validate_data(self, x, accept_sparse="csr", dtype=np.float32, reset=False)
 
 
-def _largest_eigenvalue(x: Any, bias: float) -> float:
-    """Of X'X / n, a column of ones being part of X if there is a bias; by power iteration, so from below."""
+def _plain(value: Any) -> Any:
+    """A setting as a job takes it: searches over parameters give numpy's numbers."""
+    if isinstance(value, Mapping):
+        return {name: _plain(v) for name, v in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _largest_eigenvalue(x: Any, weights: NDArray[Any], bias: float) -> float:
+    """Of X'WX / n, with the weights in the diagonal of W, and a column of ones in X if there is a bias.
+
+    By power iteration, so from below.
+    """
     vector = np.random.default_rng(0).random(x.shape[1] + 1, np.float32)  # as the rows: nothing large is converted
     value = 0.0
     for _ in range(_POWER_STEPS):
         with np.errstate(over="ignore", invalid="ignore"):
-            margins = x @ vector[:-1] + np.float32(bias) * vector[-1]
+            margins = weights * (x @ vector[:-1] + np.float32(bias) * vector[-1])
             vector = np.append(x.T @ margins, np.float32(bias) * margins.sum()) / np.float32(x.shape[0])
             value = float(np.linalg.norm(vector))
         if value == 0 or not math.isfinite(value):
@@ -230,14 +246,15 @@ class _Classifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         """
         x, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32)
         check_classification_targets(y)
-        self.classes_ = np.unique(y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise UnfitData(f"all rows are of one class, {self.classes_[0]!r}", hint="give rows of two or more")
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         keys: dict[str, Any] = {}
         if self.class_weight is not None:
             keys["class_weight"] = {label: float(w) for label, w in zip(self.classes_.tolist(), weights, strict=True)}
-        self._train(x, y, model=self._model_options(), curvature=self._curvature() * float(weights.max()), **keys)
+        curvatures = (self._curvature() * weights).astype(np.float32)[numbers]
+        self._train(x, y, model=self._model_options(), curvatures=curvatures, **keys)
         return self
 
     def decision_function(self, X: Any) -> NDArray[Any]:
@@ -305,7 +322,7 @@ class LeastSquares(RegressorMixin, _Linear):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> Self:
         """Train on rows X (n, features), dense or sparse, and numbers y (n,); raises as the classifiers."""
         x, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32, y_numeric=True)
-        self._train(x, y, model={}, curvature=1.0)
+        self._train(x, y, model={}, curvatures=np.ones(len(y), np.float32))
         self.coef_, self.intercept_ = self.coef_[0], float(self.intercept_[0])
         return self
 

@@ -17,7 +17,7 @@ import sklearn.linear_model as reference
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -119,6 +119,14 @@ def test_class_weights() -> None:
     np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=5e-3)
 
 
+def test_a_rare_class_of_much_weight_does_not_make_the_steps_small() -> None:
+    x, digit = load_digits(return_X_y=True)
+    x, y = StandardScaler().fit_transform(x), digit == 1
+    ours = LogisticRegression(l2=L2, batch_size=len(x), class_weight="balanced").fit(x, y)
+    theirs = reference.LogisticRegression(C=1 / (L2 * len(x)), class_weight="balanced", tol=1e-8, max_iter=999)
+    np.testing.assert_allclose(ours.predict_proba(x), theirs.fit(x, y).predict_proba(x), atol=1e-2)
+
+
 @pytest.mark.parametrize("labels", [[False, True], [1.0, 2.0], ["b", "a"], [-1, 1]])
 def test_labels_keep_their_type(labels: list[Any]) -> None:
     x, y = cancer()
@@ -218,6 +226,21 @@ def test_going_on_from_a_model(tmp_path: Path) -> None:
     for start in (first.model_, str(path)):
         again = LogisticRegression(l2=L2, epochs=1, learning_rate=1e-6, init_from=start).fit(x, y)
         assert again.run_["train_loss"] == pytest.approx(loss, rel=1e-3)
+
+
+def test_settings_may_be_numbers_of_numpy() -> None:
+    x, y = iris()
+    plain: dict[str, Any] = {"epochs": 7, "batch_size": 50, "workers": 2, "nesterov": True, "l2": 0.25}
+    numbers = {name: np.asarray(value)[()] for name, value in plain.items()}
+    fitted = LogisticRegression(**numbers, optimizer={"accumulate": np.int64(3)}).fit(x, y)
+    assert fitted.model_.sha256 == LogisticRegression(**plain, optimizer={"accumulate": 3}).fit(x, y).model_.sha256
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "workers"])
+def test_none_of_something_is_refused(name: str) -> None:
+    none: dict[str, Any] = {name: 0}
+    with pytest.raises(OptionError, match=f"{name} must be at least 1, not 0"):
+        LogisticRegression(**none).fit(*iris())
 
 
 def test_a_run_can_stop_early() -> None:
