@@ -231,7 +231,7 @@ def test_going_on_from_a_model(tmp_path: Path) -> None:
 def test_settings_may_be_numbers_of_numpy() -> None:
     x, y = iris()
     plain: dict[str, Any] = {"epochs": 7, "batch_size": 50, "workers": 2, "nesterov": True, "l2": 0.25}
-    numbers = {name: np.asarray(value)[()] for name, value in plain.items()}
+    numbers: dict[str, Any] = {name: np.asarray(value)[()] for name, value in plain.items()}
     fitted = LogisticRegression(**numbers, optimizer={"accumulate": np.int64(3)}).fit(x, y)
     assert fitted.model_.sha256 == LogisticRegression(**plain, optimizer={"accumulate": 3}).fit(x, y).model_.sha256
 
