@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,9 +109,12 @@ class _View:
 
 
 def _default(option: OptionInfo) -> str:
+    """As a job file would say it, but for words, which stand without quotes."""
     if option.required:
         return "(required)"
-    return "none" if option.default is None else str(option.default)
+    if option.default is None or isinstance(option.default, str):
+        return option.default or "none"
+    return json.dumps(option.default)
 
 
 def _capabilities(implementation: Any) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import pytest
@@ -53,6 +54,10 @@ def test_the_plain_list_is_an_aligned_table_without_colour(capsys: pytest.Captur
     assert any(line.startswith("storage ") and " file " in line for line in lines)
 
 
+def _as_in_a_job(value: Any) -> str:
+    return {"None": "none", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
 def test_show_prints_every_option_with_type_default_and_unit(capsys: pytest.CaptureFixture[str]) -> None:
     (shown,) = as_json(capsys, "plugins", "show", "ga_sgd")["plugins"]
     assert shown["aliases"] == ["grad_avg"]
@@ -66,7 +71,7 @@ def test_show_prints_every_option_with_type_default_and_unit(capsys: pytest.Capt
     assert "optimizer ga_sgd" in plain
     for name, o in options.items():
         (line,) = (line for line in plain.splitlines() if line.startswith(f"{name} "))
-        assert line.split()[1:3] == [o["type"], str(o["default"])]
+        assert re.split(" {2,}", line)[1:3] == [o["type"], _as_in_a_job(o["default"])]
         assert line.endswith(o["help"])
 
 
