@@ -49,6 +49,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for row, label in zip(x, y, strict=True)
     ]
     (tmp_path / "train.libsvm").write_text("\n".join(rows) + "\n", encoding="ascii")
+    cells = [
+        f"{','.join(f'{v:.4g}' for v in row)},{'high' if label else 'low'}" for row, label in zip(x, y, strict=True)
+    ]
+    for name, lines in (("train.csv", cells), ("new.csv", cells[:100])):
+        (tmp_path / name).write_text("\n".join(["a,b,c,d,e,income", *lines]) + "\n", encoding="ascii")
     (tmp_path / "job.toml").write_text(files_of("README.md")["job.toml"], encoding="utf-8")
     return tmp_path
 
@@ -146,6 +151,15 @@ def test_python_of_readme_works(folder: Path) -> None:
     assert (folder / "my-model" / "model.safetensors").exists()
 
 
+def test_estimators_of_readme_work(tmp_path: Path) -> None:
+    np.savez(tmp_path / "points.npz", x=points()[0], y=points()[1])
+    given = "import numpy as np\nx, y = np.load('points.npz').values()\n"
+    (tmp_path / "pipeline.py").write_text(given + block("README.md", "from sklearn"), encoding="utf-8")
+    score, *probabilities = run("pipeline", cwd=tmp_path).stdout.replace("[", " ").replace("]", " ").split()
+    assert float(score) > 0.9
+    assert len(probabilities) == 10
+
+
 def test_quickstart_gives_the_figures_of_readme(folder: Path) -> None:
     runs = json.loads(run("lambdaml_core", "quickstart", "--json", cwd=folder).stdout)["runs"]
     heading, *lines = block("README.md", "                          K = 1").splitlines()
@@ -165,11 +179,16 @@ def test_quickstart_gives_the_figures_of_readme(folder: Path) -> None:
 def test_commands_of_readme_work(folder: Path) -> None:
     commands = [shlex.split(line, comments=True) for line in block("README.md", "lambdaml train").splitlines()]
     assert [words[:2] for words in commands][:2] == [["lambdaml", "train"], ["lambdaml", "runs"]]
+    name = "RUN"
     for _, *words in commands:
-        run("lambdaml_core", *words, cwd=folder)
-    (record,) = json.loads(run("lambdaml_core", "runs", "--json", cwd=folder).stdout)["runs"]
-    assert (record["status"], record["workers"], record["aggregators"], record["epochs"]) == ("succeeded", 4, 2, 5)
+        run("lambdaml_core", *(name if word == "RUN" else word for word in words), cwd=folder)
+        (record,) = json.loads(run("lambdaml_core", "runs", "--json", cwd=folder).stdout)["runs"]
+        name = record["run"]
+    assert (record["status"], record["workers"], record["aggregators"]) == ("succeeded", 4, 2)
+    assert record["stop_reason"] in ("loss", "rounds")
     assert record["accuracy"] > 0.9
+    assert (folder / "predictions.csv").read_text().startswith("prediction,p_high,p_low\n")
+    assert (folder / "report.html").stat().st_size > 10_000
 
 
 def test_json_of_readme_is_what_commands_print(folder: Path) -> None:
