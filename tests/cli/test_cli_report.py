@@ -40,6 +40,17 @@ def test_the_page_says_what_ran_and_what_came_of_it(browser: Browser, report: Pa
     assert facts["requests"] == f"{sum(c['requests'] for c in history['costs']):,}"
 
 
+def test_settings_that_most_jobs_leave_out(browser: Browser, history: RunHistory, tmp_path: Path) -> None:
+    plain = show(browser, history, tmp_path)
+    rare = changed(history)
+    rare["job"] |= {"class_weight": {"yes": 2.5}, "init_from": "file:///m", "stop": {"loss": 0.1, "seconds": None}}
+    rare["job"] |= {"evaluate": 7, "data": {"source": "x", "format": {"name": "csv", "header": False}}}
+    text = show(browser, rare, tmp_path)
+    for said in ('{"yes": 2.5}', "file:///m", '{"loss": 0.1}', "7 rounds", "csv (header = false)"):
+        assert said in text
+        assert said not in plain
+
+
 def test_tables_hold_what_charts_show(browser: Browser, report: Path, history: RunHistory) -> None:
     browser.open(report)
     script = "[...document.querySelectorAll('details tbody tr')].map(r => [...r.cells].map(c => c.textContent))"

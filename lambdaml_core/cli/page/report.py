@@ -95,6 +95,7 @@ def _facts(history: RunHistory) -> dict[str, str]:
         "model": flat(job["model"]),
         "optimizer": flat(job["optimizer"]),
         "data": str(job["data"]["source"] or "arrays given from Python"),
+        **_given(job),
         "batch": f"{count(job['batch_size'])} rows over all workers",
         "seed": str(job["seed"]),
         "workers": f"{r['workers']}, by {flat(job['provider'])}",
@@ -107,6 +108,19 @@ def _facts(history: RunHistory) -> dict[str, str]:
         "model's files": r["model_path"] or NOTHING,
         "their SHA-256": r["model_sha256"] or NOTHING,
     }
+
+
+def _given(job: Mapping[str, Any]) -> dict[str, str]:
+    """What most jobs leave out."""
+    form, stop = job["data"].get("format"), job.get("stop") or {}
+    settings = {
+        "format": flat(form) if isinstance(form, Mapping) else form,
+        "class weights": job.get("class_weight"),
+        "starts from": job.get("init_from"),
+        "stops early at": {name: value for name, value in stop.items() if value is not None} or None,
+        "looks every": job.get("evaluate") and f"{count(job['evaluate'])} rounds",
+    }
+    return {name: setting(value) for name, value in settings.items() if value is not None}
 
 
 # --- learning -----------------------------------------------------------------------------------------------
