@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from lambdaml_core.data.arrays import write_arrays
+from lambdaml_core.data.frames import frame_schema
 from lambdaml_core.data.partition import partition
 from lambdaml_core.data.shards import Manifest
 from lambdaml_core.data.sources import data_files, format_of
@@ -166,11 +167,12 @@ def _labelled(x: Any, y: Any, format: Reference | None) -> tuple[Arrays, Referen
                 hint='or name the column of a frame: data={"format": {"name": "frame", "label": "y"}}',
             )
         return (x, y), format
-    column = next((c for c in getattr(x, "columns", ()) if str(c) == label), None)
-    if column is None:
+    if not hasattr(x, "columns"):
         raise DataError(f"x has no column {label} of labels", hint="data.format.label names a column of a frame")
     if y is not None:
         raise JobError(f"labels are given twice: as y and as column {label} of x", hint="leave one of them out")
+    name = frame_schema(x, format.build().options).label
+    (column,) = (c for c in x.columns if str(c) == name)
     others = dataclasses.replace(format, values={**format.values, "label": None})
     return (x.drop(columns=[column]), x[column]), others
 

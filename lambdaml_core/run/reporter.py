@@ -27,7 +27,7 @@ class Reporter:
     ``progress.json`` is overwritten about twice a second while there is news; ``events/<number>.json`` are created
     once each: ``rounds`` with what has happened since the last one, and ``epoch`` for every look at the validation
     rows. The progress has the number of events there are, so that whoever follows lists nothing. What could not be
-    written is tried again, the last time on leaving, where it is an error.
+    written is tried again, the last time on leaving, where it is an error unless another one ends the run.
 
     Args:
         steps_per_round, steps_per_epoch: mini-batches in a round and in a pass: what epochs are counted by.
@@ -62,7 +62,7 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._leave.set()
         self._thread.join()
-        if kind is None:
+        with contextlib.nullcontext() if kind is None else contextlib.suppress(StorageError):
             self._write()
 
     def round(self, progress: Progress) -> None:

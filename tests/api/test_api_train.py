@@ -216,8 +216,9 @@ def test_a_frame_has_its_labels_in_a_column_or_apart() -> None:
     """And the model takes raw columns."""
     rows = frame()
     apart = quick(rows.drop(columns="income"), rows["income"])
-    within = quick(rows, data={"format": {"name": "frame", "label": "income"}})
-    assert apart.model.files() == within.model.files()
+    for label in ("income", -1, 2):
+        within = quick(rows, data={"format": {"name": "frame", "label": label}})
+        assert apart.model.files() == within.model.files()
     assert apart.model.labels == ["high", "low"]
     assert (apart.model.predict(rows) == rows["income"]).mean() > 0.9
 
@@ -267,7 +268,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], type[UsageError], str]] = {
         None,
         {"data": {"format": {"name": "frame", "label": "income"}}},
         DataError,
-        "no column income",
+        "no column 'income'",
     ),
     "labels given twice": (
         pd.DataFrame(X),

@@ -241,7 +241,9 @@ def test_a_run_that_diverges_fails_by_its_own_words(tmp_path: Path) -> None:
     assert children() == []
     with pytest.raises(RunError, match="has no model"):
         model_files(f"file://{tmp_path}", record["run"])
-    log = open_storage(f"file://{tmp_path}").get(f"runs/{record['run']}/logs/0.txt")
-    assert b"Traceback" in bytes(log)
+    store = open_storage(f"file://{tmp_path}")
+    assert b"Traceback" in bytes(store.get(f"runs/{record['run']}/logs/0.txt"))
+    rounds = json.loads(bytes(store.get(f"runs/{record['run']}/events/000000.json")))
+    assert rounds["event"] == "rounds", "what happened until then is kept"
     assert clean(f"file://{tmp_path}") == [record["run"]]
     assert files_below(tmp_path) == []
