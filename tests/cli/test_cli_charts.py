@@ -131,6 +131,11 @@ def test_a_loss_that_falls_by_orders_of_magnitude_is_drawn_by_them() -> None:
     assert "loss" in drawn([(0, 0.69), (1, 0.12), (2, 0.11)]).words
 
 
+def test_what_is_far_below_the_floor_is_drawn_by_numbers_that_browsers_have() -> None:
+    words = curve(drawn([(0, 0.2), (1, -1e62), (2, 0.9)], floor=-1.0)).replace("M", "L").split("L")[1:]
+    assert 300 < float(words[1].split()[1]) < 2**24
+
+
 def test_what_is_below_the_floor_does_not_flatten_the_rest() -> None:
     """A first R² of minus a million leaves the others apart."""
     words = curve(drawn([(0, -1e6), (1, 0.2), (2, 0.9)], floor=-1.0)).replace("M", "L").split("L")[1:]

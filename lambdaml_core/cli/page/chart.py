@@ -20,6 +20,7 @@ _WIDTH, _HEIGHT = 520, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 26, 10, 40
 _MARKED = 40  # a curve of at most so many points shows each
 _WIDE = 50.0  # where the greatest value is so many times the median, the scale is logarithmic
+_FAR = 1e6  # down from the top: below every floor, and a number that browsers can draw to
 _NOTHING = 1e-100  # what is less is not told from 0
 
 Point = tuple[float, float | None]
@@ -185,7 +186,7 @@ def _axes(x_scale: _Scale, y_scale: _Scale, x_text: Callable[[float], str]) -> I
 
 def _curve(series: Series, x_scale: _Scale, y_scale: _Scale) -> Iterator[Element]:
     """Its line, and a mark at each point where there are few, or where a line cannot show one that is alone."""
-    places = [None if y is None else (round(x_scale(x), 1), round(y_scale(y), 1)) for x, y in series.points]
+    places = [None if y is None else (round(x_scale(x), 1), round(min(y_scale(y), _FAR), 1)) for x, y in series.points]
     words = []
     for before, here in itertools.pairwise([None, *places]):
         if here is not None:
