@@ -23,6 +23,7 @@ class GASGD:
 
     def __init__(self, options: GASGDOptions) -> None:
         self._options = options
+        self._latest: Step | None = None  # nothing but time would be lost with it
 
     def steps_per_round(self, steps_per_epoch: int) -> int:
         """``accumulate`` mini-batches."""
@@ -49,10 +50,17 @@ class GASGD:
         w.comm.all_reduce({"gradient": gradient, "totals": totals}, fill=fill)
         loss = mean_loss(totals, w.round)
         if totals[1]:
-            step = Step(self._options, w, s.params, gradient, s.shared.get("velocity"))
+            step = self._step(w, s, gradient)
             with np.errstate(over="ignore", invalid="ignore"):  # the loss of the next round tells
                 step(rate(self._options, w.round, w.rounds), totals[1])
         return {"loss": loss}
+
+    def _step(self, w: Worker, s: State, gradient: NDArray[Any]) -> Step:
+        """The step of these arrays, which are the same ones from round to round."""
+        step = self._latest
+        if step is None or step.params is not s.params or step.gradient is not gradient:
+            step = self._latest = Step(self._options, w, s.params, gradient, s.shared.get("velocity"))
+        return step
 
     def _accumulate(self, w: Worker, params: NDArray[Any], gradient: NDArray[Any], totals: NDArray[Any]) -> None:
         first = w.round * self._options.accumulate

@@ -54,6 +54,7 @@ class Step:
         gradient: NDArray[Any],
         velocity: NDArray[Any] | None,
     ) -> None:
+        self.params, self.gradient = params, gradient
         self._nesterov, self._l1, self._l2 = options.nesterov, options.l1, options.l2
         # numbers are arrays of no dimensions, which numpy combines with small arrays twice as quickly as scalars
         dtype = params.dtype
