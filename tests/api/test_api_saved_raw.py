@@ -104,6 +104,13 @@ def test_a_transformed_array_is_refused(model: SavedModel, x: Any) -> None:
     assert "before any scaling" in caught.value.hint
 
 
+@pytest.mark.parametrize("nothing", [None, np.nan, pd.NA, pd.NaT, "", "NA"])
+def test_nothing_is_missing_however_pandas_writes_it(model: SavedModel, nothing: Any) -> None:
+    rows = {"age": [nothing], "income": [40.0], "city": [nothing]}
+    assert model.decision_function(rows) == model.decision_function({"age": [None], "income": [40.0], "city": [None]})
+    assert model.decision_function(pd.DataFrame(rows, dtype=object)) == model.decision_function(rows)
+
+
 def test_a_column_that_is_not_there(model: SavedModel) -> None:
     with pytest.raises(DataError, match="income"):
         model.predict(people().drop(columns="income"))
