@@ -98,6 +98,8 @@ class MASGDOptions(SGDOptions):
         super().__post_init__()
         if self.local_steps is not None and self.local_epochs != 1:
             raise OptionError("local_steps and local_epochs are both given", hint="give one of them")
+        if self.keep_momentum and not self.momentum:
+            raise OptionError("keep_momentum needs momentum", hint="such as momentum = 0.9")
 
 
 # --- data formats ---------------------------------------------------------------------------------------------

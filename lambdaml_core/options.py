@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from lambdaml_core.errors import OptionError
 
 T = TypeVar("T")
+_MOST_NAMED = 30
 
 
 def option(
@@ -145,7 +146,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     if close:
         return f"did you mean {close[0]}?"
-    return "known: " + ", ".join(names) if names else "there are none"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"known: {', '.join(names[:_MOST_NAMED])}{more}" if names else "there are none"
 
 
 def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
@@ -176,12 +178,12 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _check(path: str, hint: Any, field: dataclasses.Field[Any], value: Any) -> Any:
-    converted = _convert(path, hint, value)
+    converted = _convert(path, hint, value, field.metadata.get("help"))
     _check_bounds(path, converted, field.metadata)
     return converted
 
 
-def _convert(path: str, hint: Any, value: Any) -> Any:
+def _convert(path: str, hint: Any, value: Any, help: str | None) -> Any:
     kinds = _alternatives(hint)
     if value is None and type(None) in kinds:
         return None
@@ -190,7 +192,7 @@ def _convert(path: str, hint: Any, value: Any) -> Any:
             converted = _CONVERT[kind](value)
             if converted is not None:
                 return converted
-    raise OptionError(f"option {path} must be {_type_name(hint)}, not {value!r}")
+    raise OptionError(f"option {path} must be {_type_name(hint)}, not {value!r}", hint=help)
 
 
 def _to_bool(value: Any) -> bool | None:

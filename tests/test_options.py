@@ -143,6 +143,18 @@ def test_misspelt_names_and_choices_get_the_nearest() -> None:
     assert none.value.hint == "there are none"
 
 
+def test_of_very_many_names_some_are_told() -> None:
+    hint = nearest("zebra", [f"{i:03}" for i in range(1000)])
+    assert hint.startswith("known: 000, 001, ")
+    assert hint.endswith(" and 970 more")
+
+
+def test_a_wrong_type_is_refused_with_what_the_option_is_for() -> None:
+    with pytest.raises(OptionError) as caught:
+        parse(Options, {"number": "many"})
+    assert caught.value.hint == "a whole number"
+
+
 @given(st.sets(st.text(min_size=1), min_size=1))
 def test_a_name_is_nearest_to_itself(known: set[str]) -> None:
     for name in known:

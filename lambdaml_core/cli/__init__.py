@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -77,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 def _guarded(words: list[str]) -> int:
     as_json = "--json" in words
     try:
@@ -99,6 +103,8 @@ def _guarded(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as e:  # noqa: BLE001 - the last resort: no traceback reaches a user
+        if isinstance(e, OSError) and e.filename is None and e.errno in _FULL:
+            raise  # standard output: what is written elsewhere has a name, or is an error of ours
         error = _Unexpected("unexpected " + _line("".join(traceback.format_exception_only(e))), hint=_REPORT)
         error.__cause__ = e
     _report(error, as_json)

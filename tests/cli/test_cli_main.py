@@ -225,6 +225,7 @@ def test_output_that_cannot_be_written_is_one_error(words: list[str]) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "No space left on device" in done.stderr
+    assert "unexpected" not in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
 

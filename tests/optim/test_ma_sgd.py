@@ -107,7 +107,6 @@ def test_arrays_of_the_state_change_in_place_and_only_kept_momentum_is_private()
     (data,) = shares(*problem(100), batch_size=10)
     for options, names in (
         (MASGDOptions(), set()),
-        (MASGDOptions(keep_momentum=True), set()),
         (MASGDOptions(momentum=0.9), set()),
         (MASGDOptions(momentum=0.9, keep_momentum=True), {"velocity"}),
     ):

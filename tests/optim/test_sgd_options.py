@@ -23,6 +23,7 @@ from lambdaml_core.options import parse
         (SGDOptions, {"decay_steps": 9, "schedule": "cosine"}, "decay_steps means nothing to the schedule cosine"),
         (MASGDOptions, {"local_steps": 9, "local_epochs": 2}, "both given"),
         (MASGDOptions, {"nesterov": True}, "nesterov needs momentum"),
+        (MASGDOptions, {"keep_momentum": True}, "keep_momentum needs momentum"),
     ],
 )
 def test_contradictions_are_refused(cls: type, values: dict[str, Any], message: str) -> None:
