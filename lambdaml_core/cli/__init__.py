@@ -102,7 +102,7 @@ def _guarded(words: list[str]) -> int:
         error = _Interrupted("interrupted")
     except BrokenPipeError:
         raise
-    except Exception as e:  # noqa: BLE001 - the last resort: no traceback reaches a user
+    except Exception as e:  # the last resort: no traceback reaches a user
         if isinstance(e, OSError) and e.filename is None and e.errno in _FULL:
             raise  # standard output: what is written elsewhere has a name, or is an error of ours
         error = _Unexpected("unexpected " + _line("".join(traceback.format_exception_only(e))), hint=_REPORT)
