@@ -134,7 +134,7 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             "init_from": self.init_from,
         }
         with self._run_store() as store:
-            run = train(x, y, store=store, **{name: _plain(v) for name, v in keys.items() if v is not None})
+            run = train(x, y, store=store, **keys)
         self.run_: RunRecord = run.record
         self.model_: SavedModel = run.model
         self.coef_: NDArray[Any] = run.model.coef
@@ -197,13 +197,6 @@ class _Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _checked(self, x: Any) -> Any:
         check_is_fitted(self)
         return validate_data(self, x, accept_sparse="csr", dtype=np.float32, reset=False)
-
-
-def _plain(value: Any) -> Any:
-    """A setting as a job takes it: searches over parameters give numpy's numbers."""
-    if isinstance(value, Mapping):
-        return {name: _plain(v) for name, v in value.items()}
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _largest_eigenvalue(x: Any, weights: NDArray[Any], bias: float) -> float:

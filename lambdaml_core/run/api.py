@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lambdaml_core.errors import JobError
 from lambdaml_core.run.driver import Event, run_job
 from lambdaml_core.run.job import Job
@@ -60,7 +62,7 @@ def train(
     channel: str | None = None,
     evaluate: int | None = None,
     class_weight: str | Mapping[Any, float] | None = None,
-    init_from: SavedModel | str | os.PathLike[str] | None = None,
+    init_from: TrainedRun | SavedModel | str | os.PathLike[str] | None = None,
     stop: Mapping[str, float] | None = None,
     on_round: Callable[[Event], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -68,7 +70,8 @@ def train(
     """Train a model and wait for it.
 
     The keywords are the keys of a job file; those left out have the defaults that ``lambdaml train --template`` shows.
-    A table is a mapping, such as ``optimizer={"name": "ga_sgd", "learning_rate": 0.5}``, or a name alone.
+    A table is a mapping, such as ``optimizer={"name": "ga_sgd", "learning_rate": 0.5}``, or a name alone. Numbers may
+    be numpy's.
 
     Args:
         x: rows, (n, features), a dense array, a ``scipy.sparse`` matrix or a pandas frame; or a path of a file, of a
@@ -76,7 +79,7 @@ def train(
             else to say.
         y: (n,) labels of any kind, where x is rows; not needed for a frame that has them in the column which
             ``data={"format": {"name": "frame", "label": COLUMN}}`` names.
-        init_from: a model to go on from: one in memory, such as ``run.model``, or where one was saved.
+        init_from: a model to go on from: one in memory, the run that trained it, or where one was saved.
         on_round: called in this thread with every round, in order and some time after it was done:
             ``{"run", "round", "loss", "seconds"}``, rounds from 1, seconds since the first began. An exception of it
             cancels the run, as one of ``on_event`` does, and is raised.
@@ -105,8 +108,11 @@ def train(
         "init_from": os.fspath(init_from) if isinstance(init_from, str | os.PathLike) else None,
         "stop": stop,
     }
-    initial = init_from if isinstance(init_from, SavedModel) else None
-    job, arrays = _job(x, y, {k: v for k, v in keys.items() if v is not None})
+    initial = _initial(init_from)
+    job, arrays = _job(x, y, {k: _plain(v) for k, v in keys.items() if v is not None})
+    for keyword, function in {"on_round": on_round, "on_event": on_event}.items():
+        if function is not None and not callable(function):
+            raise JobError(f"{keyword} must be a function, not {function!r}", hint=f"such as {keyword}=print")
     history: list[Event] = []
 
     def record_event(event: Event) -> None:
@@ -127,6 +133,27 @@ def _each_round(event: Event) -> Iterator[Event]:
     rounds = zip(event["loss"], event["seconds"], strict=True)
     for number, (loss, seconds) in enumerate(rounds, event["first"]):
         yield {"run": event["run"], "round": number, "loss": loss, "seconds": seconds}
+
+
+def _initial(init_from: Any) -> SavedModel | None:
+    """The model to go on from where it is in memory; where it was saved is a matter of the job."""
+    if isinstance(init_from, TrainedRun):
+        return init_from.model
+    if init_from is None or isinstance(init_from, SavedModel):
+        return init_from
+    if isinstance(init_from, str | os.PathLike):
+        return None
+    raise JobError(
+        f"init_from cannot be of type {type(init_from).__name__}",
+        hint="give a model, such as run.model, or the directory or URL that one was saved to",
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a job takes it: computed ones, as in a search over parameters, are often numpy's numbers."""
+    if isinstance(value, Mapping):
+        return {name: _plain(v) for name, v in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _job(x: Any, y: Any, keys: dict[str, Any]) -> tuple[Job, tuple[Any, Any] | None]:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
-
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.frames import frame_schema
 from lambdaml_core.data.partition import partition
@@ -186,12 +184,12 @@ def _widened(format: Reference, features: int | None) -> Reference:
 
 def _is_little(source: str | None, arrays: Arrays | None) -> bool:
     """Whether all rows go into one shard: quicker, and fewer rows than workers are then told as what they are."""
-    if arrays is not None:
-        return np.size(arrays[1]) < _LITTLE_ROWS
     try:
+        if arrays is not None:
+            return len(arrays[1]) < _LITTLE_ROWS
         return sum(file.stat().st_size for file in data_files(source or "")) < _LITTLE_BYTES
-    except OSError:
-        return True  # the reader says what is wrong with it
+    except (OSError, TypeError):
+        return True  # who reads it says what is wrong with it
 
 
 def _manifest(place: Place) -> Manifest:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -99,6 +100,20 @@ def test_every_kind_of_array_gives_the_same_model() -> None:
     dense = {quick(kind(x), y).model.sha256 for kind in (np.asarray, np.asfortranarray, np.ndarray.tolist)}
     csr = {quick(kind(x), y).model.sha256 for kind in (sparse.csr_matrix, sparse.csc_array, sparse.coo_matrix)}
     assert len(dense) == len(csr) == 1
+
+
+def test_tensors_are_arrays_and_numbers_of_numpy_are_settings() -> None:
+    x, y = rows()
+    settings: dict[str, Any] = {"epochs": np.int64(2), "optimizer": {"learning_rate": np.float32(0.5)}}
+    tensors = quick(torch.from_numpy(x), torch.from_numpy(y), **settings)
+    assert tensors.model.files() == quick(x, y, epochs=2, optimizer={"learning_rate": 0.5}).model.files()
+
+
+def test_a_run_to_go_on_from_is_its_model() -> None:
+    x, y = rows()
+    first = quick(x, y)
+    by_run, by_model, anew = (quick(x, y, init_from=origin) for origin in (first, first.model, None))
+    assert by_run.model.sha256 == by_model.model.sha256 != anew.model.sha256
 
 
 def test_arrays_file_and_partition_give_one_model(tmp_path: Path) -> None:
@@ -291,6 +306,9 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], type[UsageError], str]] = {
     "zero workers": (X, Y, {"workers": 0}, UsageError, "workers must be at least 1"),
     "unknown model": (X, Y, {"model": "logistic"}, UsageError, "logistic"),
     "unknown option": (X, Y, {"optimizer": {"learning": 1}}, UsageError, r"optimizer\.learning"),
+    "no model to go on from": (X, Y, {"init_from": 3}, JobError, "init_from cannot be of type int"),
+    "no function": (X, Y, {"on_round": 3}, JobError, "on_round must be a function, not 3"),
+    "labels that are one number": (X, 3, {}, DataError, "dimension|labels"),
     "keys beside a job": (Job.from_mapping({}), None, {"workers": 3}, JobError, "workers"),
 }
 
