@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.data.formats import Schema, Table
 from lambdaml_core.data.shards import Layout
+from lambdaml_core.data.stored import check_fields
 from lambdaml_core.errors import DataError
 
 Coder: TypeAlias = dict[str | None, float]
@@ -234,12 +235,23 @@ class Preprocessing:
             DataError: it is something else.
         """
         try:
-            tuples = {name: tuple(v) for name, v in fields.items() if isinstance(v, list | tuple)}
+            check_fields(cls, fields)
+            tuples = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
             made = cls(**{**fields, **tuples, "categories": tuple(map(tuple, fields["categories"]))})
-            if len(made.means) != len(made.numbers) or len(made.deviations) != len(made.numbers):
-                raise ValueError("as many means and deviations as columns of numbers are needed")
-            if made.hash_features is None and len(made.categories) != len(made.words):
-                raise ValueError("as many lists of categories as columns of words are needed")
-        except (KeyError, TypeError, ValueError) as e:
+            made._check()
+        except ValueError as e:
             raise DataError(f"this is not the preprocessing of a model: {e}", hint="train and save it again") from e
         return made
+
+    def _check(self) -> None:
+        """ValueError, where the fields do not fit together."""
+        if len(self.means) != len(self.numbers) or len(self.deviations) != len(self.numbers):
+            raise ValueError("as many means and deviations as columns of numbers are needed")
+        if len(self.categories) != (0 if self.hash_features is not None else len(self.words)):
+            raise ValueError("as many lists of categories as columns of words are needed, and none of hashed ones")
+        if any(len(set(names)) != len(names) for names in (*self.categories, (*self.numbers, *self.words))):
+            raise ValueError("a name comes twice")
+        if min(self.deviations, default=1.0) <= 0:
+            raise ValueError("a deviation is not above 0")
+        if self.hash_features is not None and self.hash_features < 1:
+            raise ValueError(f"hash_features is {self.hash_features}")

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from lambdaml_core.aligned import ALIGNMENT, aligned_empty, aligned_size
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.prefetch import Prefetch
+from lambdaml_core.data.stored import can_be_labels, check_fields, parse_json
 from lambdaml_core.errors import DataError, KeyNotFound
 from lambdaml_core.storage.base import Buffer, Parts
 from lambdaml_core.storage.layers import FullStorage
@@ -40,6 +41,8 @@ Piece: TypeAlias = Mapping[str, NDArray[Any]]
 
 _BLOCK_BYTES = 1 << 20  # a block of rows and what a model computes from it stay in a core's cache
 _DTYPES = {"y": "<f4", "x": "<f4", "lengths": "<i4", "indices": "<i4", "values": "<f4"}
+_FOR_READERS = ("schema", "rows", "validation_rows", "classes")  # in a manifest, besides its fields
+_MOST_FEATURES = 2**31 - 1  # indices are int32
 _SECTIONS: Mapping[str, tuple[str, ...]] = {"dense": ("y", "x"), "csr": ("y", "lengths", "indices", "values")}
 
 
@@ -128,24 +131,46 @@ class Manifest:
             DataError: not a manifest, or one of another version.
         """
         try:
-            fields = json.loads(bytes(data))
+            fields = parse_json(data)
+            if not isinstance(fields, dict) or "schema" not in fields:
+                raise ValueError("it has no schema")
             if fields["schema"] != SCHEMA:
                 raise DataError(
-                    f"the partition was written in version {fields['schema']} of its format, not {SCHEMA}",
+                    f"the partition was written in version {fields['schema']!r:.60} of its format, not {SCHEMA}",
                     hint="partition the source again with this version of lambdaml",
                 )
-            return cls(
-                layout=fields["layout"],
-                features=fields["features"],
-                labels=tuple(fields["labels"]),
-                counts=tuple(fields["counts"]),
-                preprocessing=fields["preprocessing"],
-                seed=fields["seed"],
-                train=tuple(Shard(**shard) for shard in fields["train"]),
-                validation=tuple(Shard(**shard) for shard in fields["validation"]),
-            )
-        except (ValueError, KeyError, TypeError) as e:
-            raise DataError(f"{MANIFEST_KEY} is not the manifest of a partition", hint="partition again") from e
+            fields = {name: value for name, value in fields.items() if name not in _FOR_READERS}
+            check_fields(cls, fields)
+            tuples = {name: tuple(fields[name]) for name in ("labels", "counts")}
+            shards = {name: tuple(Shard(**shard) for shard in fields[name]) for name in ("train", "validation")}
+            manifest = cls(**{**fields, **tuples, **shards})
+            manifest._check()
+        except ValueError as e:
+            raise DataError(f"{MANIFEST_KEY} is not the manifest of a partition: {e}", hint="partition again") from e
+        return manifest
+
+    def _check(self) -> None:
+        """ValueError, where the fields do not fit together."""
+        if not 0 < self.features <= _MOST_FEATURES:
+            raise ValueError(f"features is {self.features}")
+        if not can_be_labels(self.labels) or len(self.labels) == 1:
+            raise ValueError("labels are not two or more distinct numbers or words")
+        for shard in (*self.train, *self.validation):
+            if shard.rows < 1 or shard.bytes != _bytes_of(shard, self.layout, self.features):
+                raise ValueError(f"{shard.key!r:.60} has {shard.bytes} bytes for {shard.rows} rows")
+        if len(self.counts) != self.classes or min(self.counts, default=0) < 0:
+            raise ValueError("counts are not one for each label")
+        if self.rows < 1 or (self.labels and sum(self.counts) != self.rows):
+            raise ValueError(f"there are {self.rows} rows to train on, and {sum(self.counts)} are counted")
+        if self.preprocessing is not None:
+            from lambdaml_core.data.preprocess import Preprocessing  # it needs the layouts of this module
+
+            try:
+                how = Preprocessing.from_json(self.preprocessing)
+            except DataError as e:
+                raise ValueError(e.message) from e
+            if (how.features, how.layout) != (self.features, self.layout):
+                raise ValueError(f"the preprocessing makes {how.features} features, {how.layout}")
 
     @classmethod
     def load(cls, store: FullStorage) -> Manifest:
@@ -171,6 +196,15 @@ def encode(pieces: Sequence[Piece], layout: Layout) -> Parts:
         parts += [array.data.cast("B") for array in arrays if array.size]
         parts.append(bytes(-sum(array.nbytes for array in arrays) % ALIGNMENT))
     return parts
+
+
+def _bytes_of(shard: Shard, layout: Layout, features: int) -> int:
+    """How long a shard's value is; -1, where it has other entries than a table of so many columns has."""
+    most = shard.rows * features
+    if not (shard.entries == most if layout == "dense" else 0 <= shard.entries <= most):
+        return -1
+    counts = (shard.rows if name in ("y", "lengths") else shard.entries for name in _SECTIONS[layout])
+    return sum(aligned_size(4 * count) for count in counts)
 
 
 def decode(data: Buffer, shard: Shard, layout: Layout) -> Piece:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.shards import Label
+from lambdaml_core.data.stored import can_be_labels, parse_json
 from lambdaml_core.errors import DataError, ModelError, OptionError, OutputExists, StorageDenied, StorageFull
 from lambdaml_core.specs import Reference, Target
 
@@ -34,7 +33,6 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 TRY_AGAIN = "give the directory of a model, or copy or save the model again"
 
-_MOST = 1e300  # of numbers, far below where float64 ends
 _NEWER = "install a newer lambdaml"
 
 
@@ -139,21 +137,14 @@ class _Wrong(Exception):
 
 def _description(data: bytes) -> dict[str, Any]:
     try:
-        description = json.loads(data, parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError) as e:
+        description = parse_json(data)
+    except ValueError as e:
         raise _Wrong(f"{DESCRIPTION} is damaged: {e}") from e
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise _Wrong(f"{DESCRIPTION} does not describe a LambdaML model")
     if description.get("version") != VERSION:
         raise _Wrong(f"model format {description.get('version')!r:.60}, known is {VERSION}", _NEWER)
     return description
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not finite")
-    return number
 
 
 def _contents(description: Mapping[str, Any], weights: bytes) -> Contents:
@@ -190,9 +181,7 @@ def _model(name: str, options: Mapping[str, Any]) -> tuple[Reference, Target]:
 
 
 def _labels(labels: Sequence[Any], target: Target) -> tuple[Label, ...]:
-    words = all(isinstance(v, str) for v in labels)
-    numbers = all(isinstance(v, bool | int | float) for v in labels)
-    if not (words or numbers) or len(set(labels)) != len(labels):
+    if not can_be_labels(labels):
         raise _Wrong(f"{DESCRIPTION} has labels that are not distinct numbers or words")
     if (len(labels) < 2) if target == "class" else labels:
         raise _Wrong(f"{DESCRIPTION} has {len(labels)} labels for a model that tells a {target}")
@@ -204,37 +193,13 @@ def _preprocessing(stored: Mapping[str, Any], features: int) -> Mapping[str, Any
         return stored
     from lambdaml_core.data.preprocess import Preprocessing
 
-    for name, hint in get_type_hints(Preprocessing).items():
-        if not _fits(stored.get(name), hint):
-            raise _Wrong(f"{DESCRIPTION} has preprocessing that cannot be done: {name} is {stored.get(name)!r:.60}")
     try:
         made = Preprocessing.from_json(stored)
     except DataError as e:
         raise _Wrong(f"{DESCRIPTION} has preprocessing that cannot be done: {e.message}") from e
-    listed = [*made.categories, (*made.numbers, *made.words)]
-    if any(len(set(words)) != len(words) for words in listed) or min(made.deviations, default=1.0) <= 0:
-        raise _Wrong(f"{DESCRIPTION} has preprocessing with names that come twice, or a deviation that is not above 0")
-    if (made.hash_features is not None and made.hash_features < 1) or made.features != features:
+    if made.features != features:
         raise _Wrong(f"{DESCRIPTION} has preprocessing that makes other features than the model's {features}")
     return stored
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of JSON is of a type, where lists are tuples."""
-    kinds = get_args(hint)
-    if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(v, kinds[0]) for v in value)
-    if get_origin(hint) is Mapping:
-        return isinstance(value, dict) and all(_fits(v, kinds[1]) for v in value.values())
-    if hint is Any:  # options of a format: they are checked where it is used
-        return True
-    if get_origin(hint) is Literal:
-        return value in kinds
-    if get_origin(hint) is UnionType:
-        return any(_fits(value, kind) for kind in kinds)
-    if hint is float:
-        return type(value) in (int, float) and abs(value) <= _MOST
-    return type(value) is hint
 
 
 def _metrics(metrics: Mapping[str, Any]) -> Mapping[str, float]:

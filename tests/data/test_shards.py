@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -140,11 +142,59 @@ def test_what_is_no_manifest_is_refused(store: FullStorage) -> None:
     with pytest.raises(DataError, match="there is no partition"):
         Manifest.load(store)
     good = write_arrays(*table(30), store, shards=2).to_json()
-    for bad in (b"", b"{}", b"[1]", b"\xff", good.replace(b'"rows"', b'"lines"'), good.replace(b'"labels"', b'"l"')):
+    for bad in (
+        b"",
+        b"{}",
+        b"[1]",
+        b"\xff",
+        b"[" * 100_000,
+        good.replace(b'"rows"', b'"lines"'),
+        good.replace(b'"labels"', b'"l"'),
+    ):
         with pytest.raises(DataError, match="is not the manifest"):
             Manifest.from_json(bad)
     with pytest.raises(DataError, match="version 3"):
         Manifest.from_json(good.replace(b'"schema": 2', b'"schema": 3'))
+
+
+SHARD = {"key": "train-00000.bin", "rows": 8, "entries": 40, "bytes": 256, "checksum": "0"}
+MANIFEST: dict[str, Any] = {
+    **{"schema": 2, "layout": "dense", "features": 5, "labels": ["no", "yes"], "counts": [4, 4]},
+    **{"preprocessing": None, "seed": 0, "train": [SHARD], "validation": []},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"features": value} for value in (None, 1.5, "x", [], True, 0, -5, 10**18, 2**31)),
+        *({"labels": value} for value in ("ny", ["no"], ["no", "no"], [1, "no"], [0, None], [0, math.nan], [[0], [1]])),
+        *({"counts": value} for value in ("44", [8], [4, "4"], [4.0, 4.0], [9, -1], [3, 4], [4, True], None)),
+        *({"preprocessing": value} for value in (3, [], "none", {}, {"numbers": ["x"]})),
+        *({"layout": value} for value in ("coo", None, ["dense"])),
+        *({"train": value} for value in ([], {}, [None], [{}], "x", [SHARD | {"more": 1}])),
+        *({"train": [SHARD | {"rows": value}]} for value in (0, -1, 9, 8.0, "8", 10**30)),
+        *({"train": [SHARD | {"entries": value}]} for value in (39, -40, None)),
+        *({"validation": [SHARD | {"bytes": value}]} for value in (0, 192, 257)),
+        {"seed": "0"},
+    ],
+    ids=repr,
+)
+def test_a_manifest_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
+    assert Manifest.from_json(json.dumps(MANIFEST).encode()).rows == 8
+    with pytest.raises(DataError, match="is not the manifest of a partition"):
+        Manifest.from_json(json.dumps(MANIFEST | changes).encode())
+
+
+def test_preprocessing_must_make_the_features_of_the_rows() -> None:
+    numbers: dict[str, Any] = {"numbers": list("abcde"), "means": [0.0] * 5, "deviations": [1.0] * 5, "standard": True}
+    words = {"words": [], "categories": [], "hash_features": None, "label": None, "label_words": False}
+    how = {**numbers, **words, "layout": "dense", "reading": {}}
+    good = Manifest.from_json(json.dumps(MANIFEST | {"preprocessing": how}).encode())
+    assert Manifest.from_json(good.to_json()) == good
+    for changes in ({"hash_features": 3}, {"layout": "csr"}, {"words": ["w"], "categories": [["a"]]}):
+        with pytest.raises(DataError, match="is not the manifest of a partition"):
+            Manifest.from_json(json.dumps(MANIFEST | {"preprocessing": how | changes}).encode())
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
