@@ -48,8 +48,8 @@ def check_fields(cls: type, fields: Mapping[str, Any]) -> None:
 
 def _fits(value: Any, hint: Any) -> bool:
     kinds = get_args(hint)
-    if is_dataclass(hint):
-        check_fields(hint, value if isinstance(value, dict) else {})  # type: ignore[arg-type]  (it is a class)
+    if isinstance(hint, type) and is_dataclass(hint):
+        check_fields(hint, value if isinstance(value, dict) else {})
         return True
     if get_origin(hint) is tuple:
         return isinstance(value, list) and all(_fits(v, kinds[0]) for v in value)

@@ -164,22 +164,26 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *({"features": value} for value in (None, 1.5, "x", [], True, 0, -5, 10**18, 2**31)),
-        *({"labels": value} for value in ("ny", ["no"], ["no", "no"], [1, "no"], [0, None], [0, math.nan], [[0], [1]])),
-        *({"counts": value} for value in ("44", [8], [4, "4"], [4.0, 4.0], [9, -1], [3, 4], [4, True], None)),
-        *({"preprocessing": value} for value in (3, [], "none", {}, {"numbers": ["x"]})),
-        *({"layout": value} for value in ("coo", None, ["dense"])),
-        *({"train": value} for value in ([], {}, [None], [{}], "x", [SHARD | {"more": 1}])),
-        *({"train": [SHARD | {"rows": value}]} for value in (0, -1, 9, 8.0, "8", 10**30)),
-        *({"train": [SHARD | {"entries": value}]} for value in (39, -40, None)),
-        *({"validation": [SHARD | {"bytes": value}]} for value in (0, 192, 257)),
-        {"seed": "0"},
-    ],
-    ids=repr,
-)
+NO_FIELD: dict[str, list[Any]] = {
+    "features": [None, 1.5, "x", [], True, 0, -5, 10**18, 2**31],
+    "labels": ["ny", ["no"], ["no", "no"], [1, "no"], [0, None], [0, math.nan], [[0], [1]]],
+    "counts": ["44", [8], [4, "4"], [4.0, 4.0], [9, -1], [3, 4], [4, True], None],
+    "preprocessing": [3, [], "none", {}, {"numbers": ["x"]}],
+    "layout": ["coo", None, ["dense"]],
+    "seed": ["0", None],
+    "train": [[], {}, [None], [{}], "x", [SHARD | {"more": 1}]],
+}
+NO_SHARD: dict[str, list[Any]] = {
+    "rows": [0, -1, 9, 8.0, "8", 10**30],
+    "entries": [39, -40, None],
+    "bytes": [0, 192, 257],
+    "key": [None],
+}
+CHANGES: list[dict[str, Any]] = [{name: value} for name, values in NO_FIELD.items() for value in values]
+CHANGES += [{"train": [SHARD | {name: value}]} for name, values in NO_SHARD.items() for value in values]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=repr)
 def test_a_manifest_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
     assert Manifest.from_json(json.dumps(MANIFEST).encode()).rows == 8
     with pytest.raises(DataError, match="is not the manifest of a partition"):
@@ -188,7 +192,7 @@ def test_a_manifest_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
 
 def test_preprocessing_must_make_the_features_of_the_rows() -> None:
     numbers: dict[str, Any] = {"numbers": list("abcde"), "means": [0.0] * 5, "deviations": [1.0] * 5, "standard": True}
-    words = {"words": [], "categories": [], "hash_features": None, "label": None, "label_words": False}
+    words: dict[str, Any] = {"words": [], "categories": [], "hash_features": None, "label": None, "label_words": False}
     how = {**numbers, **words, "layout": "dense", "reading": {}}
     good = Manifest.from_json(json.dumps(MANIFEST | {"preprocessing": how}).encode())
     assert Manifest.from_json(good.to_json()) == good
