@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from lambdaml_core.run.records import RunRecord, read_run
-from lambdaml_core.run.spec import PROGRESS, SPEC, Spec, end_key, error_key, run_store
+from lambdaml_core.run.spec import PROGRESS, SPEC, Spec, end_key, error_key, get_all_json, reading, run_store
 from lambdaml_core.storage import FullStorage, open_storage
 
 __all__ = [
@@ -115,16 +114,21 @@ def read_history(store: str, run: str) -> RunHistory:
 
     Raises:
         RunNotFound: there is none of that name; the hint has the nearest.
+        RunError: its records are damaged, or those of another version.
     """
     record = read_run(store, run)
     opened = open_storage(store)
     try:
-        place = run_store(opened, run)
-        spec = Spec.decode(bytes(place.get(SPEC)))
-        events = _json(place, sorted(place.list("events/"))).values()
-        workers = _workers(place, spec)
+        with reading(run):
+            return _history(record, run_store(opened, run))
     finally:
         opened.close()
+
+
+def _history(record: RunRecord, store: FullStorage) -> RunHistory:
+    spec = Spec.decode(bytes(store.get(SPEC)))
+    events = get_all_json(store, sorted(store.list("events/"))).values()
+    workers = _workers(store, spec)
     return RunHistory(
         record=record,
         job=dict(spec.job),
@@ -134,12 +138,6 @@ def read_history(store: str, run: str) -> RunHistory:
         workers=workers,
         costs=[cost for place in PLACES for cost in _costs(place, workers, spec.usd.get(place, {}))],
     )
-
-
-def _json(store: FullStorage, keys: Sequence[str]) -> dict[str, Any]:
-    """The JSON values that there are, in the order of the keys."""
-    found = store.get_many(keys)
-    return {key: json.loads(bytes(found[key])) for key in keys if key in found}
 
 
 def _look(event: Mapping[str, Any]) -> Look:
@@ -163,7 +161,7 @@ def _rounds(events: Iterable[Mapping[str, Any]]) -> Rounds:
 
 def _workers(store: FullStorage, spec: Spec) -> list[WorkerHistory]:
     ranks = range(spec.workers)
-    found = _json(store, [PROGRESS, *map(end_key, ranks), *map(error_key, ranks)])
+    found = get_all_json(store, [PROGRESS, *map(end_key, ranks), *map(error_key, ranks)])
     workers = [_worker(rank, found.get(end_key(rank), {}), found.get(error_key(rank)), spec) for rank in ranks]
     if workers[0]["seconds"] is None:  # it has not ended, but it tells while it goes on
         workers[0]["seconds"] = found.get(PROGRESS, {}).get("seconds")

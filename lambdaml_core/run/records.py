@@ -13,8 +13,20 @@ from typing import Any, TypedDict
 from lambdaml_core.errors import KeyNotFound, RunError, RunNotFound, StorageError
 from lambdaml_core.options import nearest
 from lambdaml_core.run.cleanup import remove_channel, remove_run
-from lambdaml_core.run.spec import DRIVER, END, PROGRESS, RESULT, SPEC, Spec, end_key, error_key, run_store
-from lambdaml_core.storage import FullStorage, StorageURL, open_storage
+from lambdaml_core.run.spec import (
+    DRIVER,
+    END,
+    PROGRESS,
+    RESULT,
+    SPEC,
+    Spec,
+    end_key,
+    error_key,
+    get_all_json,
+    reading,
+    run_store,
+)
+from lambdaml_core.storage import FullStorage, StorageURL, check_key, open_storage
 
 __all__ = ["RunRecord", "clean", "list_runs", "model_files", "read_run"]
 
@@ -95,7 +107,10 @@ class RunRecord(TypedDict):
 
 
 def list_runs(store: str) -> list[RunRecord]:
-    """Every run in the store of this URL, oldest first; those of another version are left out, with a warning."""
+    """Every run in the store of this URL, oldest first.
+
+    Those of another version, and damaged ones, are left out, with a warning.
+    """
     opened = open_storage(store)
     try:
         return list(_records(opened, store))
@@ -108,10 +123,12 @@ def read_run(store: str, run: str) -> RunRecord:
 
     Raises:
         RunNotFound: there is none of that name; the hint has the nearest.
+        RunError: its records are damaged, or those of another version.
     """
     opened = open_storage(store)
     try:
-        return _record(opened, store, run)
+        with reading(run):
+            return _record(opened, store, run)
     finally:
         opened.close()
 
@@ -121,15 +138,16 @@ def model_files(store: str, run: str) -> dict[str, bytes]:
 
     Raises:
         RunNotFound: there is none of that name.
-        RunError: it has no model.
+        RunError: it has no model, or its records are damaged, or those of another version.
     """
     opened = open_storage(store)
     try:
-        result = _read(opened, run, [RESULT]).get(RESULT)
-        if result is None:
-            _spec(opened, run)
-            raise RunError(f"the run {run} has no model", hint="only a run that has succeeded has one")
-        return {name: bytes(run_store(opened, run).get(f"model/{name}")) for name in result["files"]}
+        with reading(run):
+            _spec(opened, run)  # there is such a run
+            result = get_all_json(run_store(opened, run), [RESULT]).get(RESULT)
+            if result is None:
+                raise RunError(f"the run {run} has no model", hint="only a run that has succeeded has one")
+            return {name: bytes(run_store(opened, run).get(f"model/{name}")) for name in result["files"]}
     finally:
         opened.close()
 
@@ -139,12 +157,12 @@ def clean(store: str, run: str | None = None) -> list[str]:
 
     Raises:
         RunNotFound: there is none of that name.
-        RunError: the run named is still going on.
+        RunError: the run named is still going on, or its records are damaged, or those of another version.
     """
     opened = open_storage(store)
     try:
         removed = []
-        for record in _records(opened, store) if run is None else [_record(opened, store, run)]:
+        for record in _records(opened, store) if run is None else [read_run(store, run)]:
             name, status = record["run"], record["status"]
             if status == "running" and run is not None:
                 raise RunError(f"the run {run} is still going on", hint="interrupt it first")
@@ -168,29 +186,30 @@ def _records(store: FullStorage, url: str) -> Iterator[RunRecord]:
     """The records of all runs that this version can read."""
     for run in _names(store):
         try:
-            yield _record(store, url, run)
+            with reading(run):
+                record = _record(store, url, run)
         except RunError as e:
             _log.warning("the run %s is left out: %s", run, e.message)
+        else:
+            yield record
 
 
 def _spec(store: FullStorage, run: str) -> Spec:
     try:
+        check_key(f"runs/{run}/{SPEC}")
+    except StorageError as e:
+        raise RunNotFound(f"{run!r:.99} cannot be the name of a run", hint="lambdaml runs lists them") from e
+    try:
         return Spec.decode(bytes(run_store(store, run).get(SPEC)))
     except KeyNotFound as e:
         raise RunNotFound(f"there is no run {run} in the store", hint=nearest(run, _names(store))) from e
-    except StorageError as e:  # no name of a run, and none of a key
-        raise RunNotFound(f"{run!r} cannot be the name of a run", hint="lambdaml runs lists them") from e
-
-
-def _read(store: FullStorage, run: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Those of these JSON values of a run that are there."""
-    return {key: json.loads(bytes(data)) for key, data in run_store(store, run).get_many(keys).items()}
 
 
 def _record(store: FullStorage, url: str, run: str) -> RunRecord:
     spec = _spec(store, run)
     ranks = range(spec.workers)
-    found = _read(store, run, [END, RESULT, PROGRESS, DRIVER, *map(end_key, ranks), *map(error_key, ranks)])
+    keys = [END, RESULT, PROGRESS, DRIVER, *map(end_key, ranks), *map(error_key, ranks)]
+    found = get_all_json(run_store(store, run), keys)
     end, result, progress = (found.get(key, {}) for key in (END, RESULT, PROGRESS))
     ends = [found[end_key(rank)] for rank in ranks if end_key(rank) in found]
     errors = [found[error_key(rank)] for rank in ranks if error_key(rank) in found]

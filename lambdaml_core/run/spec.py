@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -157,6 +158,22 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@contextlib.contextmanager
+def reading(run: str) -> Iterator[None]:
+    """What a run has left in its store is read here: what cannot be understood is said to be damaged.
+
+    Raises:
+        RunError: it is no JSON, or not of the form that it was written in.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OptionError) as e:
+        raise RunError(
+            f"the records of the run {run} are damaged: {type(e).__name__}: {e}",
+            hint=f"remove runs/{run} from its store",
+        ) from e
+
+
 def run_store(store: FullStorage, run: str) -> Prefix:
     """The part of a store that is this run's."""
     return Prefix(store, f"runs/{run}")
@@ -180,3 +197,17 @@ def get_json(store: FullStorage, key: str) -> dict[str, Any]:
     """
     value: dict[str, Any] = json.loads(bytes(store.get(key)))
     return value
+
+
+def get_all_json(store: FullStorage, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Those of these JSON objects that are there, in the order of the keys.
+
+    Raises:
+        ValueError, RecursionError: one is no JSON object; within :func:`reading`.
+    """
+    found = store.get_many(keys)
+    values = {key: json.loads(bytes(found[key])) for key in keys if key in found}
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            raise ValueError(f"{key} is no JSON object")
+    return values
