@@ -61,7 +61,7 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
             if not isinstance(table, dict):
                 raise JobError(f"--set gives {name} whole and by its keys", hint=f"such as {name}.name=... instead")
         if key in table:
-            raise JobError(f"--set gives {path} twice")
+            raise JobError(f"--set gives {path} twice", hint="give it once")
         table[key] = _value(text.strip())
     return values
 

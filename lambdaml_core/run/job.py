@@ -42,7 +42,7 @@ class DataSource:
             or the storage URL of a partition that exists; or None where arrays are given from Python.
         format: how files, or the columns of a frame, are read; None = by the ending of their names.
         shards: files that a partition made for this run is cut into; None = one per worker, or one if there is little.
-        validation: share of the rows kept for validation, of a partition made for this run.
+        validation: share of the rows kept for validation, of a partition made for this run; None where it exists.
         features: columns the data must have; None = whatever it has.
     """
 
@@ -53,7 +53,7 @@ class DataSource:
         help="files of the partition made for this run; default: as many as workers, or one if there is little",
         minimum=1,
     )
-    validation: float = option(0.2, help="share of the rows kept for validation", minimum=0, maximum=0.9)
+    validation: float | None = option(0.2, help="share of the rows kept for validation", minimum=0, maximum=0.9)
     features: int | None = option(None, help="columns the data must have; default: whatever it has", minimum=1)
 
 
@@ -62,7 +62,9 @@ class _Settings:
     """The keys at the top of a job."""
 
     name: str | None = option(None, help="a word for listings; part of the run's name")
-    seed: int = option(0, help="all randomness comes from it", minimum=0, maximum=2**63 - 1)
+    seed: int = option(
+        0, help="all randomness comes from it, but the order of a partition that exists", minimum=0, maximum=2**63 - 1
+    )
     workers: int = option(4, help="number of workers", minimum=1, maximum=10_000)
     batch_size: int = option(1000, help="rows of a mini-batch, over all workers together", unit="rows", minimum=1)
     epochs: int | None = option(None, help="passes over the data; default: 10 if rounds is not given", minimum=1)
@@ -183,8 +185,10 @@ def storage_url(text: str, where: str, base: Path | None = None) -> str:
 
     Raises:
         URLError: not a URL.
-        JobError: it holds a password; the hint says how to give it instead.
+        JobError: it is empty, or holds a password; the hint says how to give it instead.
     """
+    if not text:
+        raise JobError(f"{where} is empty", hint="give a URL such as file:///data, or a path")
     if "://" not in text:
         return StorageURL("file", path=os.path.normpath((base or Path.cwd()) / Path(text).expanduser())).text()
     url = StorageURL.parse(text)
@@ -241,7 +245,7 @@ def _choice(kind: Kind, value: Any, default: str | None = None, *, where: str = 
     table = _table(where, value, "name")
     name = table.pop("name", default)
     if not isinstance(name, str):
-        raise JobError(f"{join_path(where, 'name')} must be given as a word")
+        raise JobError(f"{join_path(where, 'name')} must be given as a word", hint="lambdaml plugins lists them")
     return default_registry().resolve(kind, name, table, where=where)
 
 
@@ -253,15 +257,30 @@ def _stop(value: Any) -> Stop:
 
 def _data(value: Any, base: Path) -> DataSource:
     table = _table("data", value, "source")
-    form = table.pop("format", None)
     known = {f.name for f in dataclasses.fields(DataSource)}
     for key in table:
         if key not in known:
             raise JobError(f"unknown key data.{key} in the job", hint=nearest(key, known))
-    if table.get("source") is not None:
-        table["source"] = _source(os.fspath(table["source"]), base)
-    source = parse(DataSource, table, where="data")
-    return source if form is None else dataclasses.replace(source, format=_format(form, source.source))
+    if "source" in table:
+        table["source"] = _source(table["source"], base)
+    partitioned = "://" in table.get("source", "")
+    if partitioned:
+        _check_partitioned(table)
+    form = table.pop("format", None)
+    data = parse(DataSource, table, where="data")
+    if partitioned:
+        return dataclasses.replace(data, validation=None)
+    return data if form is None else dataclasses.replace(data, format=_format(form, data.source))
+
+
+def _check_partitioned(table: Mapping[str, Any]) -> None:
+    """Refuse what says how a partition is to be made beside one that exists."""
+    for key in ("format", "shards", "validation"):
+        if key in table:
+            raise JobError(
+                f"data.{key} means nothing to {StorageURL.parse(table['source'])}, which is a partition already",
+                hint=f"leave data.{key} out, or partition the source again with it",
+            )
 
 
 def _format(value: Any, source: str | None) -> Reference:
@@ -274,8 +293,11 @@ def _format(value: Any, source: str | None) -> Reference:
     return _choice("data_format", _FORMAT_WORDS.get(table.get("name", ""), {}) | table, where="data.format")
 
 
-def _source(text: str, base: Path) -> str:
+def _source(value: Any, base: Path) -> str:
     """An absolute path, or the URL of a partition, as which a directory with a manifest is taken."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise JobError(f"data.source must be a path or a URL, not {value!r}", hint='such as source = "train.csv"')
+    text = os.fspath(value)
     if "://" in text:
         return storage_url(text, "data.source")
     from lambdaml_core.data.shards import MANIFEST_KEY  # as above
@@ -300,7 +322,7 @@ def _absolute(key: str, value: Any) -> Any:
         return storage_url(value, key)
     if key == "data" and value is not None:
         table = _table("data", value, "source")
-        return table | ({"source": _source(os.fspath(table["source"]), Path.cwd())} if "source" in table else {})
+        return table | ({"source": _source(table["source"], Path.cwd())} if "source" in table else {})
     return value
 
 

@@ -206,10 +206,20 @@ def _manifest(place: Place) -> Manifest:
 
 
 def make_spec(plan: Plan, run: str, channel: Place, data: Prepared, initial: SavedModel | None) -> Spec:
-    """The specification of a run."""
+    """The specification of a run.
+
+    Raises:
+        JobError: one round is longer than the epochs, or as :func:`class_weights`.
+    """
     job, manifest = plan.job, data.manifest
     steps_per_epoch = -(-manifest.rows // job.batch_size)
     steps_per_round = int(job.optimizer.build().steps_per_round(steps_per_epoch))
+    if job.epochs is not None and steps_per_round > job.epochs * steps_per_epoch:
+        raise JobError(
+            f"one round of {job.optimizer.name} is {steps_per_round} mini-batches, and epochs = {job.epochs} are "
+            f"{job.epochs * steps_per_epoch}",
+            hint=f"exchange sooner by the options of {job.optimizer.name}, or give rounds instead of epochs",
+        )
     limits = [job.rounds, job.epochs and math.ceil(job.epochs * steps_per_epoch / steps_per_round)]
     rounds = min(limit for limit in limits if limit is not None)
     return Spec(

@@ -7,7 +7,7 @@ JOB_TEMPLATE = """\
 # Relative paths start from the directory of this file. A key that is left out has the value shown.
 
 # name = "income"           # a word for listings
-seed = 0                    # all randomness comes from it
+seed = 0                    # all randomness comes from it, but the order of a partition that exists
 workers = 4
 batch_size = 1000           # rows of a mini-batch, over all workers together
 epochs = 10                 # passes over the data
@@ -20,10 +20,11 @@ aggregators = 1             # ranks that fold: 1 = AllReduce by a leader, "all" 
 # channel = "redis://:{env:REDIS_PASSWORD}@cache:6379"   # hot: what workers exchange; secrets as {env:NAME} only
 
 [data]
-source = "train.libsvm"     # a file, a folder or "part-*.csv" to partition, or a partition that exists
+source = "train.libsvm"     # a file, a folder or "part-*.csv" to partition, or a partition that exists, which has its
+#                             own format, shards and validation rows
 # format = "libsvm"         # by the ending of the file's name; options: format = { label = "income", drop = ["id"] }
 # shards = 4                # files of the partition; one per worker, or one if there is little
-validation = 0.2            # share of the rows kept for validation
+# validation = 0.2          # share of the rows kept for validation
 # features = 28             # columns the data must have; whatever it has
 
 [model]                     # lambdaml plugins show logistic_regression

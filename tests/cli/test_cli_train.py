@@ -223,8 +223,9 @@ def test_settings(settings: tuple[str, ...], values: Mapping[str, Any]) -> None:
     "settings", [("workers",), ("=3",), (".a=3",), ("a=1", "a=2"), ("a=1", "a.b=2"), ("a.b=2", "a=1")]
 )
 def test_settings_that_are_none(settings: tuple[str, ...]) -> None:
-    with pytest.raises(JobError, match="--set"):
+    with pytest.raises(JobError, match="--set") as caught:
         parse_settings(settings)
+    assert caught.value.hint
 
 
 # --- clean --------------------------------------------------------------------------------------------------

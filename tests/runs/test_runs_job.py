@@ -115,7 +115,24 @@ def test_words_of_the_repository() -> None:
         ({"batch_size": 0}, OptionError, "batch_size", ""),
         ({"epochs": 0}, OptionError, "epochs", ""),
         ({"data": {"validation": 1.0}}, OptionError, "data.validation", ""),
-        ({"data": {"format": {"layout": "dense"}}}, JobError, "data.format.name", ""),
+        ({"data": {"format": {"layout": "dense"}}}, JobError, "data.format.name", "lambdaml plugins"),
+        ({"data": {"source": 3}}, JobError, "data.source must be a path or a URL, not 3", "source ="),
+        ({"data": {"source": ""}}, JobError, "data.source", "source ="),
+        (
+            {"data": {"source": "memory://x", "validation": 0.2}},
+            JobError,
+            "data.validation",
+            "leave data.validation out",
+        ),
+        ({"data": {"source": "memory://x", "shards": 7}}, JobError, "data.shards", "partition the source again"),
+        (
+            {"data": {"source": "memory://x", "format": {"drop": ["x"]}}},
+            JobError,
+            "data.format",
+            "partition the source",
+        ),
+        ({"channel": ""}, JobError, "channel is empty", "file://"),
+        ({"init_from": ""}, JobError, "init_from is empty", "path"),
         ({"evaluate": 0}, OptionError, "evaluate", ""),
         ({"stop": {"los": 0.1}}, OptionError, "stop.los", "did you mean loss?"),
         ({"stop": {"seconds": 0}}, OptionError, "stop.seconds", ""),
@@ -173,7 +190,7 @@ def test_paths_start_from_the_file_and_those_of_overrides_from_here(
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "manifest.json").write_text("")
     path = tmp_path / "jobs" / "job.toml"
-    path.write_text('store = "runs"\n[data]\nsource = "../train.libsvm"\nvalidation = 0.3\n')
+    path.write_text('store = "runs"\n[data]\nsource = "../train.libsvm"\nfeatures = 3\n')
     monkeypatch.chdir(tmp_path)
     job = Job.from_toml(path)
     assert job.store == f"file://{tmp_path}/jobs/runs"
@@ -181,7 +198,15 @@ def test_paths_start_from_the_file_and_those_of_overrides_from_here(
     changed = Job.from_toml(path, {"store": "here", "data": {"source": "shards"}})
     assert changed.store == f"file://{tmp_path}/here"
     assert changed.data.source == f"file://{tmp_path}/shards"
-    assert changed.data.validation == 0.3
+    assert changed.data.features == 3
+    assert changed.data.validation is None
+    assert Job.from_mapping(changed.to_mapping()) == changed
+    for source in ('""', "3"):
+        path.write_text(f"[data]\nsource = {source}")
+        with pytest.raises(JobError, match=r"data\.source"):
+            Job.from_toml(path)
+    with pytest.raises(JobError, match=r"data\.source"):
+        Job.from_toml(path, {"data": {"source": 3}})
 
 
 def test_a_folder_is_data_unless_it_has_a_manifest(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from runs_help import cancer, make_job
+from runs_help import cancer, files_below, make_job
 from scipy import sparse
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from lambdaml_core.errors import JobError
 from lambdaml_core.run.driver import run_job
 from lambdaml_core.run.records import RunRecord
 from lambdaml_core.run.saved import SavedModel, load
@@ -132,6 +133,25 @@ def test_rounds_are_exchanges_and_epochs_are_passes(
     job = make_job(tmp_path, workers=2, provider="inline", optimizer=optimizer, epochs=epochs, rounds=rounds)
     record = run_job(job, arrays=cancer())
     assert (record["rounds"], record["epochs"], record["stop_reason"]) == (done, passes, "rounds")
+
+
+@pytest.mark.parametrize("provider", ["local", "inline"])
+@pytest.mark.parametrize(
+    ("optimizer", "rounds", "words"),
+    [
+        ({"name": "ga_sgd", "accumulate": 17}, None, "ga_sgd is 17 mini-batches, and epochs = 2 are 16"),
+        ({"name": "ma_sgd", "local_steps": 10_000}, 1, "ma_sgd is 10000 mini-batches, and epochs = 2 are 16"),
+        ({"name": "ma_sgd", "local_epochs": 3}, None, "ma_sgd is 24 mini-batches, and epochs = 2 are 16"),
+    ],
+)
+def test_a_round_longer_than_the_epochs(
+    tmp_path: Path, provider: str, optimizer: Any, rounds: int | None, words: str
+) -> None:
+    job = make_job(tmp_path, provider=provider, optimizer=optimizer, epochs=2, rounds=rounds)
+    with pytest.raises(JobError, match=words) as caught:
+        run_job(job, arrays=cancer())
+    assert "rounds instead of epochs" in str(caught.value.hint)
+    assert files_below(tmp_path) == []
 
 
 # --- optima ---------------------------------------------------------------------------------------------------
