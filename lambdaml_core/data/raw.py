@@ -18,6 +18,7 @@ from lambdaml_core.data.merge import scatter
 from lambdaml_core.data.preprocess import Preprocessing
 from lambdaml_core.data.sources import at_line, data_files, format_like
 from lambdaml_core.errors import DataError
+from lambdaml_core.options import nearest
 from lambdaml_core.specs import Reference
 
 
@@ -110,7 +111,11 @@ def _mapping_table(columns: Mapping[str, Any], schema: Schema) -> Any:
 
 
 def _table_batches(reader: TableFormat, file: Path, how: Preprocessing, labelled: bool) -> Iterator[RawBatch]:
-    schema = how.schema(reader.schema(file, labelled=labelled), where=str(file), labelled=labelled)
+    found = reader.schema(file, labelled=False)  # else it would refuse columns that the model does not read
+    if labelled and found.label is None and (label := reader.options.label) is not None:
+        names = (*found.numbers, *found.words)
+        raise DataError(f"{file} has no column {str(label)!r} with the labels", hint=nearest(str(label), names))
+    schema = how.schema(found, where=str(file), labelled=labelled)
     for block in reader.blocks(file):
         try:
             table = reader.parse(block.data, schema)

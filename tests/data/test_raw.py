@@ -98,6 +98,22 @@ def test_labels_that_look_like_numbers_stay_the_words_that_they_were(tmp_path: P
     assert (manifest.labels, raw(source, manifest, labelled=True)[1]) == ((10, 20), [10, 20, 10, 20])
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_columns_that_training_dropped_may_be_of_any_kind(tmp_path: Path, labelled: bool) -> None:
+    frame = pd.DataFrame({"x": [1.0, 2, 3, 4], "day": pd.to_datetime(["2020-01-01"] * 4), "y": [0, 1, 0, 1]})
+    source = tmp_path / "rows.parquet"
+    frame.to_parquet(source)
+    manifest = partition(
+        source, f"file://{tmp_path}/out", shards=1, format=format_of(source, {"label": "y", "drop": ["day"]})
+    )
+    x, labels = raw(source, manifest, labelled=labelled)
+    assert (x.shape, labels) == ((4, 1), [0, 1, 0, 1])
+    frame.drop(columns="y").to_parquet(source)
+    if labelled:
+        with pytest.raises(DataError, match="has no column 'y' with the labels"):
+            raw(source, manifest, labelled=True)
+
+
 def test_files_are_read_as_the_training_data_were_unless_options_are_given(tmp_path: Path) -> None:
     rows = "1;a;no\n2;b;yes\n3;a;no\n4;b;yes\n"
     (tmp_path / "rows.csv").write_text(rows)
