@@ -24,22 +24,35 @@ def data_files(source: str | os.PathLike[str]) -> list[Path]:
     folder. A path without wildcards that does not exist is returned as it is: who reads it says what is wrong.
 
     Raises:
-        DataError: there are none, or the folder is a partition.
+        DataError: there are none, the folder is a partition, or what is there cannot be read, or not twice.
     """
     name = os.fspath(source)
+    try:
+        found = _found(name)
+        if found is None:
+            return [Path(name)]
+        files = sorted((p for p in found if not p.name.startswith((".", "_")) and p.is_file()), key=str)
+    except OSError as e:
+        raise DataError(f"{name:.100} cannot be read: {e.strerror}", hint="check the path and its mode") from e
+    if not files:
+        raise DataError(f"{name} has no data files", hint="hidden files and those named _* do not count")
+    return files
+
+
+def _found(name: str) -> list[Path] | None:
+    """What is in a folder, or a glob matches; None where the name is that of one file, which may not exist."""
     path = Path(name)
     if path.is_dir():
         if (path / MANIFEST_KEY).exists():
             raise DataError(f"{name} is a partition already", hint="train on it, or give the files it was made from")
-        found = list(path.iterdir())
-    elif glob.has_magic(name) and not path.exists():
-        found = [Path(p) for p in glob.glob(name, recursive=True)]  # noqa: PTH207  (a path may be absolute)
-    else:
-        return [path]
-    files = sorted((p for p in found if not p.name.startswith((".", "_")) and p.is_file()), key=str)
-    if not files:
-        raise DataError(f"{name} has no data files", hint="hidden files and those named _* do not count")
-    return files
+        return list(path.iterdir())
+    if path.exists():
+        if not path.is_file():
+            raise DataError(f"{name} is no regular file", hint="write it to a file first: it is read more than once")
+        return None
+    if glob.has_magic(name):
+        return [Path(p) for p in glob.glob(name, recursive=True)]  # noqa: PTH207  (a path may be absolute)
+    return None
 
 
 def format_of(source: str | os.PathLike[str], values: Mapping[str, Any] | None = None) -> Reference:

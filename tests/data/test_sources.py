@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_nothing_and_partitions_are_refused(folder: Path) -> None:
     (folder / "manifest.json").touch()
     with pytest.raises(DataError, match="rows is a partition already"):
         data_files(folder)
+
+
+def test_what_cannot_be_read_twice_or_at_all_is_refused(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.csv")
+    assert names(folder) == ["a.csv", "b.csv", "part-10.csv", "part-2.csv"]
+    for source in (folder / "pipe.csv", Path("/dev/null")):
+        with pytest.raises(DataError, match="is no regular file") as refusal:
+            data_files(source)
+        assert refusal.value.hint == "write it to a file first: it is read more than once"
+    for name in ("n" * 300, "n" * 300 + "*", "n" * 300 + "/*.csv"):
+        with pytest.raises(DataError, match=r"cannot be read: File name too long|has no data files"):
+            data_files(folder / name)
 
 
 def test_the_format_is_told_by_the_names_of_all(folder: Path) -> None:
