@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from lambdaml_core.builtin import TableOptions
 from lambdaml_core.data.base import Batch
+from lambdaml_core.data.columns import to_word
 from lambdaml_core.data.fitting import Fitting, Recoder, training_coders
 from lambdaml_core.data.formats import MalformedRow
 from lambdaml_core.data.frames import Frames
-from lambdaml_core.data.labels import as_label, check_classes, said_known
+from lambdaml_core.data.labels import AS_WORDS, EXACT_BELOW, as_label, check_classes, said_known
 from lambdaml_core.data.merge import as_piece
 from lambdaml_core.data.order import sort_keys, split_rows
 from lambdaml_core.data.preprocess import Preprocessing, Vocabulary, feature_columns, to_cells
@@ -97,6 +98,7 @@ def as_rows(x: ArrayLike | Any) -> Any:
 
 
 def _dense_rows(x: ArrayLike) -> NDArray[np.float32]:
+    _refuse_masked("x", x)
     try:
         array = np.asarray(x)
         if array.dtype.kind not in "buifO":
@@ -216,10 +218,20 @@ def _is_frame(x: Any) -> bool:
     return hasattr(x, "iloc") and hasattr(x, "columns")
 
 
+def _refuse_masked(name: str, array: Any) -> None:
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):  # numpy would give what is under the mask
+        raise DataError(f"{name} has masked values", hint=f"drop such rows, or fill them by {name}.filled(value)")
+
+
 def _column(y: ArrayLike) -> NDArray[Any]:
+    _refuse_masked("y", y)
     array = np.asarray(y)
     if array.ndim != 1:
         raise DataError(f"y has {array.ndim} dimensions, not 1", hint="y.ravel() makes one of a column")
+    cells = array.tolist() if array.dtype.kind == "O" else ()
+    for row, cell in enumerate(cells, 1):
+        if not isinstance(cell, str | int) and to_word(cell) is None:
+            raise DataError(f"y has labels that are missing or NaN: row {row} is {cell}", hint="drop such rows")
     return array
 
 
@@ -262,6 +274,8 @@ def _classes(y: ArrayLike, known: Sequence[Label] | None) -> tuple[tuple[Label, 
 def _label(value: Any) -> Label:
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError("y has labels that are NaN or infinite", hint="replace or drop such rows")
+    if isinstance(value, int | float) and abs(value) >= EXACT_BELOW:
+        raise DataError("y has labels from 2**53 on, too large for classes", hint=AS_WORDS)
     if isinstance(value, bool | int | float | str):
         return as_label(value)
     raise DataError(f"the label {value!r} is a {type(value).__name__}", hint="labels are numbers, bools or strings")

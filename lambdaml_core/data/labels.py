@@ -15,7 +15,8 @@ from lambdaml_core.errors import DataError
 from lambdaml_core.specs import Target
 
 MOST_CLASSES = 10_000
-EXACT_BELOW = 2.0**53  # float64 has all integers up to here
+EXACT_BELOW = 2.0**53  # float64 has all integers up to here; beyond, two labels could become one
+AS_WORDS = "give such labels as words, or number the classes from 0"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -59,7 +60,9 @@ class LabelReader:
         _refuse(~np.isfinite(labels), labels, lines, "which is no label", "drop such rows")
         if self._target == "number":
             _refuse(np.abs(labels) > _FLOAT32_MAX, labels, lines, "which is too large", "scale the column")
-        elif self._known is not None:
+            return labels.astype(np.float64, copy=False)
+        _refuse(np.abs(labels) >= EXACT_BELOW, labels, lines, "which is too large for a class", AS_WORDS)
+        if self._known is not None:
             _refuse(
                 ~np.isin(labels, self._allowed),
                 labels,
@@ -124,7 +127,7 @@ def check_classes(labels: Sequence[Label]) -> None:
     if len(labels) > MOST_CLASSES:
         raise DataError(
             f"there are more than {MOST_CLASSES:,} different labels",
-            hint="if they are numbers to come near to and no classes, set target = number",
+            hint="numbers to come near to are for another model, such as least_squares; partition has --target number",
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -108,7 +109,17 @@ def changed(value: Any) -> Any:
         (X, np.zeros(8), "all rows have the label 0"),
         (X, [0, np.nan] * 4, "y has labels that are NaN"),
         (X, np.array([0, np.nan] * 4, object), "NaN"),
-        (X, ["a", None] * 4, "mixes labels of different kinds"),
+        (X, ["a", None] * 4, "labels that are missing or NaN: row 2 is None"),
+        (X, pd.array([1, pd.NA] * 4), "missing|NaN"),
+        (X, pd.Series([1, pd.NA] * 4, dtype="Int64"), "missing|NaN"),
+        (X, pd.Series([pd.NaT, 3] * 4, dtype=object), "missing or NaN: row 1 is NaT"),
+        (X, np.array(["a", 1] * 4, object), "mixes labels of different kinds"),
+        (X, [2**60, 2**60 + 1] * 4, "labels from 2\\*\\*53 on"),
+        (X, [2.0**53, 1] * 4, "labels from 2\\*\\*53 on"),
+        (X, [-(2**63), 1] * 4, "labels from 2\\*\\*53 on"),
+        (X, [10**400, 1] * 4, "labels from 2\\*\\*53 on"),
+        (X, np.ma.array(Y, mask=Y == 0), "y has masked values"),
+        (np.ma.masked_greater(X, 20), Y, "x has masked values"),
         (X, [(1,), (2,)] * 4, "y has 2 dimensions"),
         (X, Y.astype(complex), "dtype complex128"),
         (X[:0], Y[:0], "x has 0 rows"),
@@ -120,6 +131,18 @@ def test_what_cannot_be_trained_on_is_refused(store: FullStorage, x: Any, y: Any
     with pytest.raises(DataError, match=says):
         write_arrays(x, y, store, shards=2)
     assert list(store.list("")) == []
+
+
+def test_masks_that_hide_nothing_and_the_largest_labels_are_taken(store: FullStorage) -> None:
+    manifest = write_arrays(np.ma.array(X), np.ma.array(Y * (2**53 - 1)), store, shards=1)
+    assert manifest.labels == (0, 2**53 - 1)
+
+
+def test_masked_numbers_to_learn_are_refused(store: FullStorage) -> None:
+    cases: list[tuple[Any, str]] = [(np.ma.array(Y, mask=Y == 0), "y has masked values"), ([1, None] * 4, "missing")]
+    for y, says in cases:
+        with pytest.raises(DataError, match=says):
+            write_arrays(X, y, store, shards=1, target="number")
 
 
 def test_requests_are_checked_as_for_files(store: FullStorage) -> None:

@@ -204,7 +204,8 @@ def test_too_many_labels_are_classes_of_nothing(tmp_path: Path, monkeypatch: pyt
     source = write_tiny(tmp_path / "rows.tiny", {"x": X, "label": [1.0, 2, 3, 4, 5]})
     with pytest.raises(DataError, match="more than 4 different labels") as refusal:
         partition(source, f"file://{tmp_path}/out", shards=1, format=tiny())
-    assert "target = number" in str(refusal.value.hint)
+    assert "least_squares" in str(refusal.value.hint)
+    assert "--target number" in str(refusal.value.hint)
 
 
 def test_too_many_categories_are_refused_with_the_remedy(tmp_path: Path) -> None:
