@@ -79,7 +79,7 @@ def train(
             else to say.
         y: (n,) labels of any kind, where x is rows; not needed for a frame that has them in the column which
             ``data={"format": {"name": "frame", "label": COLUMN}}`` names.
-        init_from: a model to go on from: one in memory, the run that trained it, or where one was saved.
+        init_from: a model to go on from: one in memory, the run that trained it or its name, or where one was saved.
         on_round: called in this thread with every round, in order and some time after it was done:
             ``{"run", "round", "loss", "seconds"}``, rounds from 1, seconds since the first began. An exception of it
             cancels the run, as one of ``on_event`` does, and is raised.
@@ -145,7 +145,7 @@ def _initial(init_from: Any) -> SavedModel | None:
         return None
     raise JobError(
         f"init_from cannot be of type {type(init_from).__name__}",
-        hint="give a model, such as run.model, or the directory or URL that one was saved to",
+        hint="give a model, such as run.model, the directory or URL that one was saved to, or the name of a run",
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from lambdaml_core.errors import JobError
 from lambdaml_core.options import join_path, nearest, option, parse
 from lambdaml_core.registry import default_registry
-from lambdaml_core.run.spec import Stop
+from lambdaml_core.run.spec import Stop, model_url
 from lambdaml_core.specs import Kind, Reference
 from lambdaml_core.storage.url import StorageURL
 
@@ -29,6 +29,7 @@ _AGGREGATOR_WORDS = {
 }
 _FORMAT_WORDS = {"dense_libsvm": {"layout": "dense"}, "sparse_libsvm": {"layout": "sparse"}}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+_RUN = re.compile(r"\d{8}-\d{6}-[A-Za-z0-9_-]+")  # as the driver names them
 _SECRET = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
 _FROM_ENVIRONMENT = re.compile(r"\{env:[A-Za-z_][A-Za-z0-9_]*\}")
 
@@ -77,7 +78,7 @@ class _Settings:
     class_weight: str | dict[str, float] | None = option(  # noqa: RUF009  (it makes a field)
         None, help='what a row of each class counts, by label; "balanced" = as much as those of any other class'
     )
-    init_from: str | None = option(None, help="directory or URL of a saved model to go on from")
+    init_from: str | None = option(None, help="a saved model to go on from: a directory, a URL, or a run of the store")
     aggregators: int = option(1, help='ranks that fold: 1 = AllReduce by a leader, "all" = ScatterReduce', minimum=1)
     store: str = option("", help="URL of the durable place for runs; default: LAMBDAML_STORE, else the data home")
     channel: str | None = option(None, help="URL where collectives exchange; default: chosen by provider")
@@ -127,7 +128,7 @@ class Job(_Settings):
         if settings["channel"] is not None:
             settings["channel"] = storage_url(settings["channel"], "channel", base)
         if settings["init_from"] is not None:
-            settings["init_from"] = storage_url(settings["init_from"], "init_from", base)
+            settings["init_from"] = _init_from(settings["init_from"], settings["store"], base)
         return cls(
             **settings,
             data=_data(tables["data"], base),
@@ -199,6 +200,16 @@ def storage_url(text: str, where: str, base: Path | None = None) -> str:
             hint="put it in an environment variable and write {env:NAME} in its place",
         )
     return url.text()
+
+
+def _names_run(text: str, base: Path) -> bool:
+    """Whether a model to go on from is that of a run, and no path."""
+    return _RUN.fullmatch(text) is not None and not os.path.lexists(base / text)
+
+
+def _init_from(text: str, store: str, base: Path) -> str:
+    """The URL of a saved model, which may be that of a run of the store."""
+    return model_url(store, text) if _names_run(text, base) else storage_url(text, "init_from", base)
 
 
 def _aggregators(value: Any, workers: Any) -> Any:
@@ -318,6 +329,8 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def _absolute(key: str, value: Any) -> Any:
     """Paths among the overrides, which start from the current directory and not from the file's."""
+    if key == "init_from" and isinstance(value, str) and _names_run(value, Path.cwd()):
+        return value
     if key in ("store", "channel", "init_from") and isinstance(value, str):
         return storage_url(value, key)
     if key == "data" and value is not None:

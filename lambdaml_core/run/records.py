@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
@@ -23,6 +22,7 @@ from lambdaml_core.run.spec import (
     end_key,
     error_key,
     get_all_json,
+    model_url,
     reading,
     run_store,
 )
@@ -288,6 +288,5 @@ def _cost(spec: Spec, ends: Sequence[Mapping[str, Any]]) -> float:
 
 def _model_path(url: str, run: str) -> str:
     """The directory of the model where the store is a directory, else its URL."""
-    place = StorageURL.parse(url)
-    folder = f"{place.path.rstrip('/')}/runs/{run}/model"
-    return folder if place.scheme == "file" else dataclasses.replace(place, path=folder).text()
+    place = StorageURL.parse(model_url(url, run))
+    return place.path if place.scheme == "file" else place.text()

@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lambdaml_core.errors import OptionError, RunError
 from lambdaml_core.options import option
 from lambdaml_core.specs import Reference
-from lambdaml_core.storage import FullStorage, open_storage, storage_reference
+from lambdaml_core.storage import FullStorage, StorageURL, open_storage, storage_reference
 from lambdaml_core.storage.layers import Prefix
 
 SCHEMA = 2
@@ -177,6 +177,12 @@ def reading(run: str) -> Iterator[None]:
 def run_store(store: FullStorage, run: str) -> Prefix:
     """The part of a store that is this run's."""
     return Prefix(store, f"runs/{run}")
+
+
+def model_url(store: str, run: str) -> str:
+    """The URL of a run's model, by the URL of its store."""
+    place = StorageURL.parse(store)
+    return replace(place, path=f"{place.path.rstrip('/')}/runs/{run}/model").text()
 
 
 def run_channel(channel: FullStorage, run: str) -> Prefix:

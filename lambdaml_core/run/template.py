@@ -14,7 +14,7 @@ epochs = 10                 # passes over the data
 # rounds = 900              # or rounds of the optimizer; whichever of the two ends first counts
 # evaluate = 90             # rounds between looks at the validation rows; an epoch, or more where looks are over 200
 # class_weight = "balanced" # or what a row of each class counts, by label: { spam = 2.0 }; every row counts 1
-# init_from = "my-model"    # a saved model to go on from; its preprocessing and labels are used
+# init_from = "my-model"    # a saved model, or a run of the store, to go on from; its preprocessing and labels are used
 aggregators = 1             # ranks that fold: 1 = AllReduce by a leader, "all" = ScatterReduce, or a number between
 # store = "file:///data/lambdaml"             # durable: runs, data, models; a path is short for file://
 # channel = "redis://:{env:REDIS_PASSWORD}@cache:6379"   # hot: what workers exchange; secrets as {env:NAME} only

@@ -16,6 +16,7 @@ from lambdaml_core.data.partition import partition
 from lambdaml_core.errors import DataError, JobError, LambdaMLError, ModelError, WorkerFailed
 from lambdaml_core.provider.base import WorkerRef
 from lambdaml_core.run.driver import run_job
+from lambdaml_core.run.job import Job
 from lambdaml_core.run.records import RunRecord
 from lambdaml_core.run.saved import SavedModel, load
 from lambdaml_core.run.spec import Spec, sha256
@@ -49,7 +50,25 @@ def test_a_model_in_memory_is_as_good_as_one_on_disk(tmp_path: Path) -> None:
     on_disk, _ = train(tmp_path, init_from=record["model_path"])
     in_memory, _ = train(tmp_path, initial=model)
     by_url, _ = train(tmp_path, init_from=Path(str(record["model_path"])).as_uri())
-    assert on_disk["model_sha256"] == in_memory["model_sha256"] == by_url["model_sha256"]
+    by_name, _ = train(tmp_path, init_from=record["run"])
+    assert len({r["model_sha256"] for r in (on_disk, in_memory, by_url, by_name)}) == 1
+
+
+def test_the_name_of_a_run_is_one_of_the_job_s_store_unless_there_is_such_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs").mkdir()
+    path, name = tmp_path / "jobs" / "job.toml", "20250131-235959-income-pavilo"
+    path.write_text(f'store = "runs"\ninit_from = "{name}"')
+    of_store = f"file://{tmp_path}/jobs/runs/runs/{name}/model"
+    assert Job.from_toml(path).init_from == Job.from_toml(path, {"init_from": name}).init_from == of_store
+    elsewhere = Job.from_mapping({"store": "s3://bucket/lambdaml?region=eu", "init_from": name}).init_from
+    assert elsewhere == f"s3://bucket/lambdaml/runs/{name}/model?region=eu"
+    (tmp_path / "jobs" / name).mkdir()
+    assert Job.from_toml(path).init_from == f"file://{tmp_path}/jobs/{name}"
+    (tmp_path / name).mkdir()
+    assert Job.from_toml(path, {"init_from": name}).init_from == f"file://{tmp_path}/{name}"
 
 
 def test_it_takes_fewer_rounds(tmp_path: Path) -> None:
