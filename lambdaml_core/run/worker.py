@@ -141,6 +141,7 @@ def _train(
     stop: threading.Event | None,
 ) -> Outcome:
     """All rounds, and after them a barrier: nobody's messages are needed any more."""
+    reporter = _reporter(spec, data, store, clock) if rank == 0 else None
 
     def interrupt() -> None:
         if stop is not None and stop.is_set():
@@ -174,21 +175,23 @@ def _train(
         stop=spec.stop,
         on_round=on_round,
     )
-    reporter = None
-    if rank == 0:
-        reporter = Reporter(
-            store,
-            run=spec.run,
-            rounds=spec.rounds,
-            steps_per_round=spec.steps_per_round,
-            steps_per_epoch=data.steps_per_epoch,
-            clock=clock,
-        )
     clock.ready()
     with reporter or contextlib.nullcontext():
         outcome = trainer.run(spec.rounds)
     comm.barrier()
     return outcome
+
+
+def _reporter(spec: Spec, data: ShardedData, store: FullStorage, clock: Clock) -> Reporter:
+    """What tells of the run's rounds."""
+    return Reporter(
+        store,
+        run=spec.run,
+        rounds=spec.rounds,
+        steps_per_round=spec.steps_per_round,
+        steps_per_epoch=data.steps_per_epoch,
+        clock=clock,
+    )
 
 
 @contextlib.contextmanager
