@@ -140,8 +140,9 @@ class Spec:
 
         Raises:
             RunError: written by another version.
+            ValueError and others: damaged, for :func:`reading` to tell.
         """
-        values = json.loads(data)
+        values = _object(data, SPEC)
         if values.pop("schema", None) != SCHEMA:
             raise RunError("this run was made by another version of lambdaml", hint="use that version")
         for name in ("store", "channel", "data"):
@@ -167,7 +168,7 @@ def reading(run: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OptionError) as e:
+    except (ValueError, LookupError, TypeError, AttributeError, OptionError) as e:
         raise RunError(
             f"the records of the run {run} are damaged: {type(e).__name__}: {e}",
             hint=f"remove runs/{run} from its store",
@@ -209,11 +210,17 @@ def get_all_json(store: FullStorage, keys: Sequence[str]) -> dict[str, dict[str,
     """Those of these JSON objects that are there, in the order of the keys.
 
     Raises:
-        ValueError, RecursionError: one is no JSON object; within :func:`reading`.
+        ValueError: one is no JSON object; for :func:`reading` to tell.
     """
     found = store.get_many(keys)
-    values = {key: json.loads(bytes(found[key])) for key in keys if key in found}
-    for key, value in values.items():
-        if not isinstance(value, dict):
-            raise ValueError(f"{key} is no JSON object")
-    return values
+    return {key: _object(bytes(found[key]), key) for key in keys if key in found}
+
+
+def _object(data: bytes, key: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{key} is no JSON: {e}") from e
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} is no JSON object")
+    return value

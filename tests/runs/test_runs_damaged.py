@@ -39,7 +39,7 @@ def test_damaged_records_are_those_of_a_run_and_hide_no_other(
     path.write_bytes(text.encode(errors="surrogateescape"))
     try:
         for look in (read_run, read_history, clean):
-            with pytest.raises(RunError, match=f"the run {damaged}.* damaged") as caught:
+            with pytest.raises(RunError, match=f"the run {damaged} are damaged: .*{file} is no JSON") as caught:
                 look(url, damaged)
             assert "\n" not in caught.value.message
             assert damaged in str(caught.value.hint)
