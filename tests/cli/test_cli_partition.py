@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from child_processes import children
 
 from lambdaml_core.cli import main
 from lambdaml_core.data.samples import CENSUS_INCOME
@@ -153,19 +157,27 @@ def test_a_terminal_shows_a_bar_and_a_pipe_does_not(tmp_path: Path) -> None:
     os.close(seen)
 
 
+def has_open(path: Path, pid: int) -> bool:
+    """Whether a process reads a file."""
+    with contextlib.suppress(FileNotFoundError):  # what it closes meanwhile
+        return any(fd.readlink() == path for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_no_file_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    """The source is a pipe that nobody writes to, so that it is interrupted while it reads."""
-    source = tmp_path / "rows.libsvm"
-    os.mkfifo(source)
+    """The source has 480 MB when it is unpacked, so that it is interrupted while two processes read it."""
+    source = tmp_path / "rows.libsvm.gz"
+    source.write_bytes(gzip.compress(b"1 1:1\n0 2:1\n" * 100_000) * 400)
     words = [*COMMAND, str(source), "--shards", "1", "--out", str(tmp_path / "out"), "--processes", "2"]
-    # The pipe opens here when the first of the two processes opens it there; by then both have been started.
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process, source.open("wb"):
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        found: list[int] = []
+        while process.poll() is None and not (found and all(map(partial(has_open, source), (process.pid, *found)))):
+            found = children(process.pid)
         process.send_signal(number)
         _, errors = process.communicate()
     assert process.returncode == 130
     assert errors.strip() == "error: interrupted"
-    assert len(children) == 1
-    assert not Path(f"/proc/{children[0]}").exists()
-    assert [p.name for p in tmp_path.iterdir()] == ["rows.libsvm"]
+    assert len(found) == 1
+    assert not Path(f"/proc/{found[0]}").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.libsvm.gz"]
