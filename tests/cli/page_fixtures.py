@@ -1,4 +1,4 @@
-"""A home with a run in it, the page of that run, and a browser: made once for all tests of pages."""
+"""A home with a run in it, the page of that run, made once for all tests of pages, and a browser."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def report(home: Path, history: RunHistory) -> Path:
     return home / f"{history['record']['run']}.html"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # other modules' tests count the processes that are left
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("browser")) as opened:
         yield opened

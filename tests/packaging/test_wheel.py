@@ -72,7 +72,7 @@ def test_metadata(metadata: email.message.Message) -> None:
     assert metadata["Name"] == "lambdaml"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert metadata.get_payload(decode=True) == (ROOT / "README.md").read_bytes()
 
 
 def test_core_depends_on_no_sdk(metadata: email.message.Message) -> None:
