@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from lambdaml_core.aligned import aligned_empty
 from lambdaml_core.comm.base import Communicator
 from lambdaml_core.data.base import Data
+from lambdaml_core.errors import RunError
 from lambdaml_core.models.base import Model
 from lambdaml_core.optim.base import Optimizer, State, Worker
 from lambdaml_core.run.spec import Stop
@@ -92,7 +93,11 @@ class Trainer:
         self._scratch: dict[str, NDArray[Any]] = {}
 
     def run(self, rounds: int) -> Outcome:
-        """Train for so many rounds, or until something stops the run; all ranks stop at the same round."""
+        """Train for so many rounds, or until something stops the run; all ranks stop at the same round.
+
+        Raises:
+            RunError: training diverged; on all ranks alike.
+        """
         state = self._start(rounds)
         loss_watch, time_watch = LossWatch(self._stop), TimeWatch(self._stop.seconds, self._comm)
         losses: list[float] = []  # of the rounds since the last look
@@ -116,8 +121,7 @@ class Trainer:
             if done == rounds:
                 reason = reason or "rounds"
             self._on_round(Progress(done, loss, seconds, figures if looked else None))
-        train_loss = self._figures(self._data, state).get("loss", math.nan)
-        return Outcome(state.params, done, reason, figures, train_loss)
+        return Outcome(state.params, done, reason, figures, self._train_loss(state, done))
 
     def _start(self, rounds: int) -> State:
         """The state before the first round, from parameters that are those of rank 0."""
@@ -150,6 +154,16 @@ class Trainer:
                 totals[name] += total
         self._comm.all_reduce(totals)
         return self._model.metrics(totals)
+
+    def _train_loss(self, state: State, done: int) -> float:
+        """Of all rows, after the last step, which no round looks at; NaN for a model that knows no loss."""
+        figures = self._figures(self._data, state)
+        if not np.isfinite(state.params).all() or not math.isfinite(figures.get("loss", 0.0)):
+            raise RunError(
+                f"training diverged: the model after its last round, {done}, has no finite loss",
+                hint="lower optimizer.learning_rate, or scale the features",
+            )
+        return figures.get("loss", math.nan)
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         array = self._scratch.get(name)

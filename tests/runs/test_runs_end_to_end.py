@@ -226,6 +226,15 @@ def test_a_run_of_another_version_hides_no_other(tmp_path: Path, caplog: pytest.
     assert [r["run"] for r in list_runs(store)] == []
 
 
+def test_a_last_step_that_diverges_gives_no_model(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"workers": 2, "rounds": 1, "provider": "inline", "model": "least_squares"}
+    x, y = cancer()
+    with pytest.raises(WorkerFailed, match="training diverged: the model after its last round"):
+        train(tmp_path, arrays=(1e3 * x, y), optimizer={"name": "ga_sgd", "learning_rate": 1e38}, **keys)
+    (record,) = list_runs(f"file://{tmp_path}")
+    assert (record["status"], record["model_path"]) == ("failed", None)
+
+
 def test_a_run_that_diverges_fails_by_its_own_words(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"workers": 2, "optimizer": {"name": "ga_sgd", "learning_rate": 1e38}}
     with pytest.raises(WorkerFailed, match="training diverged") as caught:
