@@ -19,24 +19,18 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.random import Generator
-from numpy.typing import DTypeLike, NDArray
+from lone_worker import Array, lone_epoch
 
-from lambdaml_core.builtin import GASGDOptions, LinearOptions, MASGDOptions
-from lambdaml_core.comm.engine import Engine
+from lambdaml_core.builtin import GASGDOptions, MASGDOptions
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.shards import ShardedData
-from lambdaml_core.models.logistic import LogisticRegression
-from lambdaml_core.optim.base import Optimizer, Worker
 from lambdaml_core.optim.ga_sgd import GASGD
 from lambdaml_core.optim.ma_sgd import MASGD
 from lambdaml_core.storage import open_storage
 
-Array = NDArray[Any]
 LEARNING_RATE, MOMENTUM = 0.1, 0.9
 
 
@@ -66,9 +60,11 @@ def _problem(rows: int, features: int) -> tuple[Array, Array]:
 
 def _times(data: ShardedData, epochs: int) -> dict[str, float]:
     batches = [data.batch(t) for t in range(data.steps_per_epoch)]
+    ga = lone_epoch(data, GASGD(GASGDOptions(learning_rate=LEARNING_RATE, momentum=MOMENTUM)))
+    ma = lone_epoch(data, MASGD(MASGDOptions(learning_rate=LEARNING_RATE, momentum=MOMENTUM)))
     loops: dict[str, Callable[[], Array]] = {
-        "ga_s": ours(data, GASGD(GASGDOptions(learning_rate=LEARNING_RATE, momentum=MOMENTUM))),
-        "ma_s": ours(data, MASGD(MASGDOptions(learning_rate=LEARNING_RATE, momentum=MOMENTUM))),
+        "ga_s": lambda: ga()[0],
+        "ma_s": lambda: ma()[0],
         "plain_s": lambda: plain(batches),
         "plain_without_loss_s": lambda: plain_without_loss(batches),
     }
@@ -87,34 +83,6 @@ def _times(data: ShardedData, epochs: int) -> dict[str, float]:
             pairs = zip(seconds[f"{kind}_s"], seconds[name], strict=True)
             result[f"{kind}_{ratio}"] = statistics.median(a / b for a, b in pairs)
     return result
-
-
-def ours(data: ShardedData, optimizer: Optimizer) -> Callable[[], Array]:
-    """A call that takes an epoch of rounds from the start, each given what a worker's trainer gives it."""
-    model = LogisticRegression(LinearOptions())
-    rounds = data.steps_per_epoch // optimizer.steps_per_round(data.steps_per_epoch)
-    comm = Engine(open_storage("memory://dense-epoch-channel"), rank=0, size=1)
-    arrays: dict[str, Array] = {}
-
-    def scratch(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        array = arrays.get(name)
-        if array is None or array.shape != shape or array.dtype != dtype:
-            array = arrays[name] = np.empty(shape, dtype)
-        return array
-
-    def worker(round: int) -> Worker:
-        def rng(purpose: str) -> Generator:
-            return np.random.default_rng([round, *purpose.encode()])
-
-        return Worker(0, 1, round, rounds, model, data, comm, rng, scratch)
-
-    def epoch() -> Array:
-        state = optimizer.start(worker(0), model.init(data, worker(0).rng("init")))
-        for round in range(rounds):
-            optimizer.round(worker(round), state)
-        return state.params
-
-    return epoch
 
 
 def plain(batches: Sequence[Batch]) -> Array:

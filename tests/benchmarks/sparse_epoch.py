@@ -28,31 +28,23 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.random import Generator
-from numpy.typing import DTypeLike, NDArray
+from lone_worker import Array, Loop, lone_epoch
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from lambdaml_core.builtin import GASGDOptions, LinearOptions
-from lambdaml_core.comm.engine import Engine
+from lambdaml_core.builtin import GASGDOptions
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.shards import ShardedData
-from lambdaml_core.models.logistic import LogisticRegression
-from lambdaml_core.optim.base import Worker
 from lambdaml_core.optim.ga_sgd import GASGD
 from lambdaml_core.storage import open_storage
-
-Array = NDArray[Any]
-Loop = Callable[[], tuple[Array, float]]
-"""One epoch from the start: the parameters, and the mean of the losses before each step."""
 
 FEATURES = 1 << 20
 LEARNING_RATE = 0.5
@@ -114,7 +106,7 @@ def _times(data: ShardedData, epochs: int, loop_epochs: int) -> dict[str, float]
         "scipy_rows": lambda: scipy_rows(batches),
         "torch_rows": lambda: torch_rows(batches, tensors),
     }
-    epoch = ours(data)
+    epoch = lone_epoch(data, GASGD(GASGDOptions(learning_rate=LEARNING_RATE)))
     expected, loss = epoch()  # warms up
     for name, loop in loops.items():  # the same numbers but for rounding
         params, other = loop()
@@ -140,33 +132,6 @@ def _seconds(loop: Loop) -> float:
     started = time.perf_counter()
     loop()
     return time.perf_counter() - started
-
-
-def ours(data: ShardedData) -> Loop:
-    """A call that takes an epoch of rounds from the start, each given what a worker's trainer gives it."""
-    model = LogisticRegression(LinearOptions())
-    optimizer = GASGD(GASGDOptions(learning_rate=LEARNING_RATE))
-    comm = Engine(open_storage("memory://sparse-epoch-channel"), rank=0, size=1)
-    arrays: dict[str, Array] = {}
-
-    def scratch(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        array = arrays.get(name)
-        if array is None or array.shape != shape or array.dtype != dtype:
-            array = arrays[name] = np.empty(shape, dtype)
-        return array
-
-    def worker(round: int) -> Worker:
-        def rng(purpose: str) -> Generator:
-            return np.random.default_rng([round, *purpose.encode()])
-
-        return Worker(0, 1, round, data.steps_per_epoch, model, data, comm, rng, scratch)
-
-    def epoch() -> tuple[Array, float]:
-        state = optimizer.start(worker(0), model.init(data, worker(0).rng("init")))
-        losses = [optimizer.round(worker(round), state)["loss"] for round in range(data.steps_per_epoch)]
-        return state.params, statistics.fmean(losses)
-
-    return epoch
 
 
 def _rows(x: Any) -> Iterator[tuple[Array, Array]]:
