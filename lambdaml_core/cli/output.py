@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,6 +40,22 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for n, row in enumerate(text):
         line = "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, width, right, strict=True))
         click.secho(line.rstrip(), bold=True if n == 0 else None)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write a file that is to be at ``path`` whole or not at all: a hidden one beside it, which takes its
+    place in the end.
+
+    Raises:
+        OSError: it cannot.
+    """
+    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")  # however long the name of the file is
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _is_number(cell: Any) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import itertools
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from lambdaml_core.cli.output import json_option, print_json, print_table
+from lambdaml_core.cli.output import json_option, print_json, print_table, whole_file
 from lambdaml_core.cli.runs import store_option, store_url
 from lambdaml_core.errors import (
     ModelError,
@@ -195,17 +194,13 @@ def _output(out: Path | None) -> Iterator[IO[str]]:
 def _new_file(out: Path) -> Iterator[IO[str]]:
     if out.exists() or out.is_symlink():
         raise OutputExists(f"{out} exists already", hint="choose another file, or remove it first")
-    beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        with beside.open("x", encoding="utf-8", newline="") as file:
+        with whole_file(out) as beside, beside.open("x", encoding="utf-8", newline="") as file:
             yield file
-        beside.rename(out)
     except PermissionError as e:
         raise StorageDenied(f"no permission to write {out}", hint="choose another file") from e
     except OSError as e:
         raise StorageFull(f"{out} cannot be written: {e.strerror}", hint="make room, or choose another file") from e
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

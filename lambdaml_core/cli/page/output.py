@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from pathlib import Path
 
+from lambdaml_core.cli.output import whole_file
 from lambdaml_core.errors import UsageError
 
 
@@ -23,15 +23,7 @@ def write_page(out: str, page: bytes) -> None:
         if path.exists() and not path.is_file():  # a device or a pipe takes it as it comes; a directory refuses
             path.write_bytes(page)
         else:
-            _replace(path, page)
+            with whole_file(path) as beside:
+                beside.write_bytes(page)
     except OSError as e:
         raise UsageError(f"{out} cannot be written: {e.strerror}", hint="give another --out FILE.html") from e
-
-
-def _replace(path: Path, page: bytes) -> None:
-    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        beside.write_bytes(page)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
