@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from lambdaml_core.errors import OptionError
 from lambdaml_core.options import option
@@ -105,15 +106,19 @@ class MASGDOptions(SGDOptions):
 # --- data formats ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class LibsvmOptions:
-    """Options of ``libsvm``."""
-
-    layout: str = option(
+def _layout() -> Any:
+    return option(
         "auto",
         help="keep rows dense or sparse; auto keeps them dense where half of the values are there",
         choices=("auto", "dense", "sparse"),
     )
+
+
+@dataclass(frozen=True)
+class LibsvmOptions:
+    """Options of ``libsvm``."""
+
+    layout: str = _layout()
     features: int | None = option(None, help="number of columns; left out, the largest index found", minimum=1)
 
 
@@ -121,11 +126,7 @@ class LibsvmOptions:
 class ArrayOptions:
     """Options of ``npy`` and ``npz``."""
 
-    layout: str = option(
-        "auto",
-        help="keep rows dense or sparse; auto keeps them dense where half of the values are there",
-        choices=("auto", "dense", "sparse"),
-    )
+    layout: str = _layout()
     x: str = option("x", help="name of the rows in an NPZ file; those of scipy.sparse.save_npz need none")
     y: str = option("y", help="name of the labels in an NPZ file")
     labels: str | None = option(
@@ -150,11 +151,7 @@ class TableOptions:
     categories: str = option("onehot", help="a feature for each category, or hashed", choices=("onehot", "hash"))
     hash_features: int = option(1 << 18, help="features that categories are hashed to", minimum=1, maximum=2**30)
     most_categories: int = option(10_000, help="categories of a column above which one-hot is refused", minimum=1)
-    layout: str = option(
-        "auto",
-        help="keep rows dense or sparse; auto keeps them dense where half of the values are there",
-        choices=("auto", "dense", "sparse"),
-    )
+    layout: str = _layout()
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ class _FrameRows:
         self._known = Preprocessing.from_json(preprocessing) if preprocessing else None
         if self._known is not None:
             self._schema = self._known.schema(self._schema, where="the frame")
-            self._coders = self._known.coders()
+            self._coders = self._known.coders
         else:
             self._coders = training_coders(feature_columns(self._schema)[1], reader.options)
         self._cells = self._read(reader, frame)

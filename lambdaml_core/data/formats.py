@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeGuard
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -111,6 +111,7 @@ class RowFormat(Protocol):
         """
 
 
+@runtime_checkable
 class SupportsUnlabelled(Protocol):
     """A row format whose files may be without labels, as rows to predict on are."""
 

@@ -158,8 +158,9 @@ class Preprocessing:
             return Schema(self.numbers, self.words + label, found.label)
         return Schema(self.numbers + label, self.words, found.label)
 
+    @cached_property
     def coders(self) -> dict[str, Coder]:
-        """What looks up the words of each column of words."""
+        """What looks up the words of each column of words; made once, for all blocks of a file."""
         if self.hash_features is not None:
             return {column: Buckets(column, self.hash_features) for column in self.words}
         pairs = zip(self.words, self.categories, strict=True)
@@ -174,10 +175,10 @@ class Preprocessing:
         Raises:
             DataError: a scaled number is too large for float32.
         """
-        return self.features_of(to_cells(table, self.numbers, self.coders()))
+        return self.features_of(to_cells(table, self.numbers, self.coders))
 
     def features_of(self, cells: NDArray[np.float64]) -> Any:
-        """As :meth:`transform`, from the cells of a table, with codes by :meth:`coders`."""
+        """As :meth:`transform`, from the cells of a table, with codes by :attr:`coders`."""
         numbers = self._scaled(cells[:, : len(self.numbers)])
         if self.layout == "dense" and not self.words:
             return numbers

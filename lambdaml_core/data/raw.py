@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambdaml_core.data.columns import number_column, to_table, to_word
-from lambdaml_core.data.formats import Block, DataFormat, MalformedRow, RowFormat, Rows, Schema, TableFormat, is_table
+from lambdaml_core.data.formats import (
+    Block,
+    DataFormat,
+    MalformedRow,
+    RowFormat,
+    Rows,
+    Schema,
+    SupportsUnlabelled,
+    TableFormat,
+    is_table,
+)
 from lambdaml_core.data.frames import frame_table
 from lambdaml_core.data.labels import EXACT_BELOW
 from lambdaml_core.data.merge import scatter
@@ -127,7 +137,7 @@ def _table_batches(reader: TableFormat, file: Path, how: Preprocessing, labelled
 
 
 def _row_batches(reader: RowFormat, file: Path, features: int, labelled: bool) -> Iterator[RawBatch]:
-    blocks = reader.unlabelled(file, features) if hasattr(reader, "unlabelled") else reader.blocks(file)
+    blocks = reader.unlabelled(file, features) if isinstance(reader, SupportsUnlabelled) else reader.blocks(file)
     for block in blocks:
         try:
             rows = reader.parse(block.data)

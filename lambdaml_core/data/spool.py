@@ -173,7 +173,7 @@ class _TableBlocks:
         if task.preprocessing is None:
             self._coders = training_coders(words, reader.options)
         else:
-            self._coders = Preprocessing.from_json(task.preprocessing).coders()
+            self._coders = Preprocessing.from_json(task.preprocessing).coders
         self.features = len(self._numbers) + len(self._coders)
 
     def parse(self, data: Any) -> tuple[NDArray[Any], NDArray[Any], Keep]:
