@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
@@ -53,6 +54,19 @@ class Model(Protocol):
         Classifiers have ``accuracy``, ``baseline_accuracy`` (of the commonest class) and, for two classes, ``auc``;
         what learns numbers has ``rmse`` and ``r2``.
         """
+
+
+def total_score(model: Model, params: NDArray[Any], batches: Iterable[Batch]) -> dict[str, NDArray[Any]]:
+    """The totals of :meth:`Model.score` over batches, added in their order; arrays are fresh, and C-contiguous as a
+    collective wants them. Nothing of no batches."""
+    totals: dict[str, NDArray[Any]] = {}
+    for batch in batches:
+        for name, total in model.score(params, batch).items():
+            if name in totals:
+                totals[name] += total
+            else:
+                totals[name] = np.array(total, order="C")
+    return totals
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from lambdaml_core.data.base import Batch
 from lambdaml_core.data.shards import Label
 from lambdaml_core.errors import DataError, KeyNotFound, ModelError, NotSupported
-from lambdaml_core.models.base import Model, SupportsProbabilities
+from lambdaml_core.models.base import Model, SupportsProbabilities, total_score
 from lambdaml_core.run.modelfile import (
     DESCRIPTION,
     TRY_AGAIN,
@@ -276,12 +276,15 @@ class SavedModel:
 
     def _figures(self, batches: Iterable[Batch]) -> Mapping[str, float]:
         built = self._built()
-        totals: dict[str, NDArray[Any]] = {}
         rows = 0
-        for batch in batches:
-            rows += batch.n
-            for name, total in built.score(self.params, batch).items():
-                totals[name] = totals[name] + total if name in totals else total
+
+        def counted() -> Iterator[Batch]:
+            nonlocal rows
+            for batch in batches:
+                rows += batch.n
+                yield batch
+
+        totals = total_score(built, self.params, counted())
         if rows == 0:
             raise DataError("there are no rows to evaluate the model on", hint="give at least one")
         return {**built.metrics(totals), "rows": rows}

@@ -16,7 +16,7 @@ from lambdaml_core.aligned import aligned_empty
 from lambdaml_core.comm.base import Communicator
 from lambdaml_core.data.base import Data
 from lambdaml_core.errors import RunError
-from lambdaml_core.models.base import Model
+from lambdaml_core.models.base import Model, total_score
 from lambdaml_core.optim.base import Optimizer, State, Worker
 from lambdaml_core.run.spec import Stop
 from lambdaml_core.run.stopping import LossWatch, TimeWatch
@@ -144,14 +144,9 @@ class Trainer:
         """The model's figures on the rows of all ranks; nothing where there are no rows to look at."""
         if data is None:
             return {}
-        scores = (self._model.score(state.params, block) for block in data.blocks())
-        first = next(scores, None)
-        if first is None:  # no rows here, and the others need totals of this shape
-            first = self._model.score(state.params, data.batch(0))
-        totals = {name: np.array(total, order="C") for name, total in first.items()}
-        for score in scores:
-            for name, total in score.items():
-                totals[name] += total
+        totals = total_score(self._model, state.params, data.blocks())
+        if not totals:  # no rows here, and the others need totals of this shape
+            totals = total_score(self._model, state.params, [data.batch(0)])
         self._comm.all_reduce(totals)
         return self._model.metrics(totals)
 
