@@ -1,9 +1,25 @@
-"""A look at the processes that a test has started."""
+"""Processes of a test: started and waited for, or looked at."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+
+
+def python(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run this Python with these words on its command line; fails with what it printed if it does."""
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
 
 
 def children(pid: int | None = None) -> list[int]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from child_processes import python
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
@@ -19,26 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 
 
-def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """What a command of this Python's environment prints."""
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for PYTHONPATH in which the plugin is installed."""
     target = tmp_path_factory.mktemp("site")
     offline = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation")
-    run("-m", "pip", "install", *offline, "--target", target, EXAMPLES / "tensorboard_plugin", cwd=target)
+    python("-m", "pip", "install", *offline, "--target", target, EXAMPLES / "tensorboard_plugin", cwd=target)
     return target
 
 
@@ -80,7 +64,7 @@ print(json.dumps({"run": run.record["run"], "loss": [r["loss"] for r in rounds],
 def test_plugin_writes_the_loss_of_each_round_and_the_figures_of_each_epoch(site: Path, tmp_path: Path) -> None:
 
     logs = {"PYTHONPATH": f"{site}:{ROOT}", "LAMBDAML_TENSORBOARD": str(tmp_path / "logs")}
-    said = json.loads(run("-W", "error", "-c", SCRIPT, str(tmp_path / "store"), cwd=tmp_path, **logs))
+    said = json.loads(python("-W", "error", "-c", SCRIPT, str(tmp_path / "store"), cwd=tmp_path, **logs).stdout)
     (folder,) = (tmp_path / "logs").iterdir()
     assert folder.name == said["run"]
     found = scalars(folder)
@@ -100,15 +84,16 @@ def test_plugin_writes_the_loss_of_each_round_and_the_figures_of_each_epoch(site
 
 def test_plugin_is_listed_and_costs_nothing_until_a_run(site: Path, tmp_path: Path) -> None:
     path = f"{site}:{ROOT}"
-    listed = json.loads(run("-m", "lambdaml_core", "plugins", "--json", cwd=tmp_path, PYTHONPATH=path))["plugins"]
+    said = python("-m", "lambdaml_core", "plugins", "--json", cwd=tmp_path, PYTHONPATH=path).stdout
+    listed = json.loads(said)["plugins"]
     (row,) = (p for p in listed if p["distribution"] == "lambdaml-tensorboard")
     assert row["state"] == "ok"
     code = "import sys, lambdaml_tensorboard; print('tensorboardX' in sys.modules)"
-    assert run("-c", code, cwd=tmp_path, PYTHONPATH=path).strip() == "False"
+    assert python("-c", code, cwd=tmp_path, PYTHONPATH=path).stdout.strip() == "False"
 
 
 def test_on_round_example_gives_up_what_is_hopeless(tmp_path: Path) -> None:
-    text = run(EXAMPLES / "on_round.py", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    text = python(EXAMPLES / "on_round.py", cwd=tmp_path, PYTHONPATH=str(ROOT)).stdout
     assert text.count("learning rate") == 4
     assert text.count("done: loss") >= 1
     assert "learning rate 0.001" in text
