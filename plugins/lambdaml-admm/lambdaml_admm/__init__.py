@@ -1,0 +1,1 @@
+"""Consensus ADMM: workers solve problems of their own, and agree in few rounds."""

@@ -1,0 +1,1 @@
+"""Workers as functions of AWS Lambda, for LambdaML."""

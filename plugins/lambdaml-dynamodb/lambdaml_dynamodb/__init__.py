@@ -1,0 +1,1 @@
+"""Values as items of a table of Amazon DynamoDB, for LambdaML."""

@@ -1,0 +1,1 @@
+"""k-means for LambdaML: the model ``kmeans``, and the optimizer ``em`` that trains it."""

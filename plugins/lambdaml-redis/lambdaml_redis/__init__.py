@@ -1,0 +1,1 @@
+"""Messages and values in Redis or Valkey, for LambdaML."""
