@@ -71,6 +71,8 @@ Pattern: TypeAlias = Callable[[Call], Generator[Effect, None, None]]
 class Communicator(Protocol):
     """Collectives, in place. All ranks make the same calls in the same order with arrays of equal shapes.
 
+    A message that is mostly zeros travels as index-value pairs, with the same result.
+
     dtypes: float16, float32, float64 and signed or unsigned integers of 8 to 64 bits; any shape, size 0 included.
     Arrays must be C-contiguous and writable. Errors, all typed: ``MismatchedMessage`` (ranks are not in the same
     call), ``DeadlineExpired`` (names the ranks that are missing), ``ResultLost``, ``CorruptMessage``.
@@ -98,3 +100,45 @@ class Communicator(Protocol):
 
     def barrier(self) -> None:
         """Return once every rank has called it."""
+
+
+class Exchange(Protocol):
+    """What asynchronous workers see of each other: each rank has one slot, and nobody waits for a collective.
+
+    What a rank publishes is *cumulative*: all it has contributed since the start, so that whoever reads the latest slot
+    of every rank has everything, whatever it has missed before, and nothing is counted twice. A slot is replaced by
+    compare-and-swap on its clock: of two attempts of one rank only one goes on.
+
+    Arrays as in :class:`Communicator`; the same names, dtypes and shapes on all ranks and in every call.
+    """
+
+    def resume(self, x: Arrays) -> int:
+        """Read this rank's own slot, as an earlier attempt last published it, into x.
+
+        Returns:
+            Its clock; 0 if nothing was published yet: x is then left as it is.
+        """
+
+    def publish(self, x: Arrays, *, clock: int, last: bool = False) -> None:
+        """Replace this rank's slot, in which x is all that it has contributed up to ``clock``.
+
+        Args:
+            clock: one more than at the last call, or than :meth:`resume` has said.
+            last: this rank has finished: nobody waits for a later clock of it.
+
+        Raises:
+            ResultLost: another attempt of this rank has published this clock; this one can end.
+        """
+
+    def merge(self, x: Arrays, *, min_clock: int) -> Sequence[int]:
+        """Put the sum, in rank order, of everybody's latest slots into x; a rank without one counts as zeros.
+
+        Args:
+            min_clock: waits until everybody has come so far, or has finished; 0 = for nobody.
+
+        Returns:
+            The clock of each rank's slot that is in x, in rank order.
+
+        Raises:
+            DeadlineExpired: it names the ranks that did not come.
+        """

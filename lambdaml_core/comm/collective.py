@@ -14,6 +14,7 @@ from typing import Any
 from lambdaml_core.comm.base import Call, Fill, Fold, Get, Pattern, Put
 from lambdaml_core.comm.contents import Contents
 from lambdaml_core.comm.keys import make_key
+from lambdaml_core.comm.layout import RankFold
 from lambdaml_core.comm.schedule import (
     Await,
     Compute,
@@ -26,9 +27,11 @@ from lambdaml_core.comm.schedule import (
     StillIntact,
     Task,
 )
-from lambdaml_core.comm.wire import EVERYBODY, Header, Message, check_call, decode, encode
+from lambdaml_core.comm.wire import EVERYBODY, Header, check_call, decode, encode
 from lambdaml_core.errors import CorruptMessage, MismatchedMessage, ResultLost
 from lambdaml_core.storage.base import Buffer, Parts
+
+_FETCHED_BYTES = 256 << 20  # what may be fetched that cannot be folded yet
 
 # --- what lasts from one collective to the next -------------------------------------------------------------
 
@@ -67,19 +70,19 @@ class Settings:
     Attributes:
         rank, size, generation: of this worker.
         window: how many chunks may be on their way at a time.
+        parallel: how many values may be fetched at once.
         checksum: whether messages carry one.
         watch_results: an owner that waits for contributions looks for the result in the same request: a twin of this
             process may have stored it and deleted them.
-        evicts: the channel may lose values, so contributions are created again when a wait gets long.
     """
 
     rank: int
     size: int
     generation: int
     window: int
+    parallel: int
     checksum: bool
     watch_results: bool
-    evicts: bool
 
 
 class Collective:
@@ -103,8 +106,13 @@ class Collective:
         self._contents = contents
         self._calls = [self._call(chunk, owner) for chunk, owner in enumerate(owners)]
         self._pattern = pattern
+        window = min(settings.window, len(owners))
+        folding = contents.result_bytes(settings.size) * window * owners.count(settings.rank) // len(owners) ** 2
+        self._ahead = max(settings.parallel, _FETCHED_BYTES // (folding + 1))  # ranks: of a chunk, while one is missing
         self._garbage: list[str] = []
-        self._sent: dict[int, str] = {}  # contributions of chunks whose result has not come yet
+        self._folds = operation in ("all_reduce", "barrier")
+        self._again: dict[int, str] = {}  # by chunk: what to create should it get lost, a contribution or the result
+        self._late = False  # contributions may have been created after their owner deleted what it had folded
 
     def run(self, fill: Fill | None) -> Requests:
         """Do it. ``fill`` is called unless all results are found to exist already."""
@@ -112,6 +120,7 @@ class Collective:
         if self._progress.restored:
             found = yield GetMany([call.result for call in self._calls])
             self._progress.restored = len(found) == len(self._calls)
+            self._late = not self._progress.restored
         if fill is not None and len(found) < len(self._calls):
             yield Compute(fill)
         tasks = [
@@ -121,12 +130,18 @@ class Collective:
         yield from Schedule(
             tasks,
             window=self._s.window,
+            parallel=self._s.parallel,
             watch=self._s.watch_results,
             before_wait=self._delete,
             on_long_wait=self._create_again,
         ).run()
         self._garbage += self._progress.passed()
         yield from self._delete()
+
+    def left(self) -> list[str]:
+        """Keys of what this rank has sent to owners who may not have folded it, and of what it has yet to delete."""
+        sent = (key for chunk, key in self._again.items() if key != self._calls[chunk].result)
+        return [*sent, *self._garbage]
 
     # --- one chunk
 
@@ -150,8 +165,8 @@ class Collective:
                 if not lost:
                     if (yield Create(effect.key, self._encode(call, effect.key))):
                         held.add(effect.key)
-                    if effect.key != call.result:
-                        self._sent[call.chunk] = effect.key
+                    self._contents.stored(call.chunk)
+                    self._again[call.chunk] = effect.key
             elif effect.key not in held:
                 yield from self._take(call, effect)
         self._settle(call, sources)
@@ -168,17 +183,17 @@ class Collective:
                 total.add(None)
                 continue
             while key not in arrived:
-                got = yield Await(missing, call.result)
+                near = {k: r for k, r in missing.items() if r <= rank + self._ahead}
+                got = yield Await(near, call.result)
                 if call.result in got:
                     return False
                 arrived.update(got)
                 missing = {k: r for k, r in missing.items() if k not in got}
-            message = yield from self._read(call, key, arrived[key], rank)
-            if message is None:
+            header = yield from self._read(call, key, arrived[key], rank, total)
+            if header is None:
                 return False
-            total.add(self._contents.views(call.chunk, message))
             folded.append((key, arrived.pop(key)))
-            headers.append(message.header)
+            headers.append(header)
         total.finish()
         if not (yield StillIntact(folded)):
             return False
@@ -192,22 +207,24 @@ class Collective:
     def _take_found(self, call: Call, data: Buffer, key: str | None = None) -> Task:
         """Make a value that was got the chunk's present value."""
         name = key or call.result
-        message = yield from self._read(call, name, data, None)
-        if message is not None:
-            self._contents.take(call.chunk, message)
-        if message is None or not (yield StillIntact([(name, data)])):
+        header = yield from self._read(call, name, data, None, None)
+        if header is None or not (yield StillIntact([(name, data)])):
             raise ResultLost(
                 f"the result {name} was deleted while this rank read it",
                 hint="a newer attempt of this rank has moved on; this one can end",
             )
-        self._progress.learn([message.header])
-        self._sent.pop(call.chunk, None)
+        self._progress.learn([header])
         if key is None:  # found in a replay: whoever stored it may not have lived to delete what it was made of
             folds = [effect.sources for effect in self._pattern(call) if isinstance(effect, Fold)]
             self._settle(call, [source for sources in folds for source in sources if source is not None])
 
     def _settle(self, call: Call, sources: Sequence[str]) -> None:
         """The chunk's result exists: an owner deletes the contributions now, and the result when all have passed."""
+        sent = self._again.pop(call.chunk, call.result)
+        if self._late and sent != call.result:
+            self._garbage.append(sent)
+        if self._folds or call.owner == self._s.rank:
+            self._again[call.chunk] = call.result  # whose owner may start again: all who have it can bring it back
         if call.owner == self._s.rank:
             self._garbage += sources
             self._progress.stored.append((self._sequence, call.result))
@@ -218,16 +235,20 @@ class Collective:
             yield Delete(garbage)
 
     def _create_again(self) -> Requests:
-        if self._s.evicts and self._sent:
-            yield PutMany({key: self._encode(self._calls[chunk], key) for chunk, key in self._sent.items()})
+        """The channel may have lost what this rank brought or knows, also one that says it loses nothing."""
+        if self._again:
+            self._late = True
+            yield PutMany({key: self._encode(self._calls[chunk], key) for chunk, key in self._again.items()})
+            for chunk in self._again:
+                self._contents.stored(chunk)
 
     # --- messages
 
     def _encode(self, call: Call, key: str) -> Parts:
-        folded = key == call.result and self._operation != "all_gather"
+        folded = key == call.result and self._folds
         header = Header(
             self._operation,
-            EVERYBODY if folded and self._operation != "broadcast" else self._s.rank,
+            EVERYBODY if folded else self._s.rank,
             self._s.size,
             call.chunk,
             len(self._calls),
@@ -236,17 +257,26 @@ class Collective:
             min(self._progress.frontiers) if folded else self._frontier,
             self._contents.schema,
         )
-        return encode(header, self._contents.payload(call.chunk), checksum=self._s.checksum)
+        payload = self._contents.payload(call.chunk)
+        return encode(header, payload.parts, codec=payload.codec, checksum=self._s.checksum)
 
-    def _read(self, call: Call, key: str, data: Buffer, rank: int | None) -> Generator[Any, Any, Message | None]:
-        """Decode, and check that the sender is in this call; None = it was deleted, and its memory has been reused."""
+    def _read(
+        self, call: Call, key: str, data: Buffer, rank: int | None, total: RankFold | None
+    ) -> Generator[Any, Any, Header | None]:
+        """Check that a message is of this call, and fold it into a total, or make it the chunk's present value.
+
+        None = it was deleted, and its memory has been reused.
+        """
         expected = (self._operation, self._s.size, call.chunk, len(self._calls), self._s.generation, self._sequence)
         try:
             message = decode(data, key=key)
             check_call(message.header, expected, rank)
-            self._contents.check(call.chunk, message)
+            if total is None:
+                self._contents.take(call.chunk, message)
+            else:
+                total.add(self._contents.pieces(call.chunk, message))
         except (CorruptMessage, MismatchedMessage):
             if (yield StillIntact([(key, data)])):
                 raise
             return None
-        return message
+        return message.header

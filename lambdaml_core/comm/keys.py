@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
+_KEY = re.compile(r"g(\d+)/(0|[a-z][a-z0-9_]*)-(\d+)/(\d+)\.(\d+)((?:\.[a-z0-9_]+)*)")
+
+
+class Place(NamedTuple):
+    """What a key says: which chunk its value belongs to, and whether it is the chunk's result."""
+
+    generation: int
+    sequence: int
+    chunk: int
+    owner: int
+    is_result: bool
 
 
 def make_key(generation: int, sequence: int, chunk: int, owner: int, *parts: str | int) -> str:
@@ -28,6 +40,15 @@ def make_key(generation: int, sequence: int, chunk: int, owner: int, *parts: str
     folder, rest = (parts[0], parts[1:]) if parts and isinstance(parts[0], str) else ("", parts)
     name = ".".join(map(str, (sequence, chunk, *rest)))
     return f"g{generation}/{folder or '0'}-{owner}/{name}"
+
+
+def parse_key(key: str) -> Place | None:
+    """What a key that :func:`make_key` made says; None of any other."""
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return None
+    generation, folder, owner, sequence, chunk, rest = match.groups()
+    return Place(int(generation), int(sequence), int(chunk), int(owner), folder == "0" and not rest)
 
 
 def result_key(generation: int, sequence: int, chunk: int, owner: int) -> str:

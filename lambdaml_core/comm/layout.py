@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.aligned import ALIGNMENT, aligned_empty, aligned_size
 from lambdaml_core.comm.base import Arrays, Op
+from lambdaml_core.comm.sparse import Packed
 from lambdaml_core.errors import CorruptMessage, UsageError
 from lambdaml_core.storage.base import Buffer
 
@@ -43,6 +44,7 @@ class Layout:
     Attributes:
         schema: all of it as ASCII, compared between ranks.
         chunks: the pieces of each chunk.
+        total_bytes: the payloads of all chunks.
     """
 
     def __init__(self, x: Arrays, op: Op | Mapping[str, Op], *, aggregators: int, chunk_bytes: int) -> None:
@@ -64,6 +66,7 @@ class Layout:
         sizes = [a.nbytes for a in x.values()]
         self.chunks = [_pieces(lo, hi, starts, sizes, self.dtypes) for lo, hi in itertools.pairwise(bounds)]
         self.chunk_bytes = [hi - lo for lo, hi in itertools.pairwise(bounds)]
+        self.total_bytes = sum(self.payload_bytes(chunk) for chunk in range(len(self.chunks)))
 
     def payload(self, chunk: int, flat: Sequence[NDArray[Any]]) -> list[Buffer]:
         """The chunk's bytes as views of the arrays, with zeros in the gaps between them."""
@@ -139,19 +142,23 @@ class RankFold:
         self._own_is_in = False
         self._block: NDArray[np.uint8] | None = None
 
-    def add(self, values: list[NDArray[Any]] | None) -> None:
-        """Fold in the next contribution: pieces as :meth:`Layout.views` gives them, or None for this rank's own."""
-        given = self._own if values is None else values
-        self._own_is_in |= values is None
-        if self._total is None:
-            self._total = [v.astype(np.float32) if wide else v for v, wide in zip(given, self._wide, strict=True)]
-            return
-        out = self._own if self._own_is_in else self._scratch()
-        with np.errstate(all="ignore"):
-            self._total = [
-                fold(total, value, out=total if wide else into)
-                for fold, total, value, into, wide in zip(self._fold, self._total, given, out, self._wide, strict=True)
-            ]
+    def add(self, values: list[NDArray[Any]] | Packed | None) -> None:
+        """Fold in the next contribution: pieces as :meth:`Layout.views` gives them, or None for this rank's own.
+
+        Raises:
+            CorruptMessage: as :meth:`Packed.expand`; there is no total then.
+        """
+        if values is None:
+            self._own_is_in = True
+            self._add(self._own)
+        elif not isinstance(values, Packed):
+            self._add(values)
+        elif self._total is None:
+            self._add(values.expand(self._scratch()))
+        else:  # as it would have come: so the bytes are those of a dense fold
+            block = self._workspace.take(self._layout.chunk_bytes[self._chunk])
+            self._add(values.expand(self._layout.views(self._chunk, block.data)))
+            self._workspace.give(block)
 
     def finish(self) -> None:
         """Leave the result in this rank's arrays."""
@@ -163,6 +170,17 @@ class RankFold:
         if self._block is not None:
             self._workspace.give(self._block)
             self._block = None
+
+    def _add(self, given: list[NDArray[Any]]) -> None:
+        if self._total is None:
+            self._total = [v.astype(np.float32) if wide else v for v, wide in zip(given, self._wide, strict=True)]
+            return
+        out = self._own if self._own_is_in else self._scratch()
+        with np.errstate(all="ignore"):
+            self._total = [
+                fold(total, value, out=total if wide else into)
+                for fold, total, value, into, wide in zip(self._fold, self._total, given, out, self._wide, strict=True)
+            ]
 
     def _scratch(self) -> list[NDArray[Any]]:
         if self._block is None:
@@ -189,17 +207,34 @@ def _checked_op(name: str, op: Op | Mapping[str, Op]) -> Op:
     return chosen
 
 
-def _split(total: int, aggregators: int, chunk_bytes: int) -> list[int]:
-    """Bounds of the chunks, as many as a multiple of ``aggregators``, each at most about ``chunk_bytes``."""
-    rounds = max(1, -(-total // (chunk_bytes * aggregators)))
-    count = rounds * aggregators
+class Cut(NamedTuple):
+    """``number`` chunks of ``each`` times ``unit`` bytes; the first ``more`` of them have one unit more."""
+
+    number: int
+    each: int
+    more: int
+    unit: int
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest chunk."""
+        return (self.each + (self.more > 0)) * self.unit
+
+
+def cut(total: int, aggregators: int, chunk_bytes: int) -> Cut:
+    """``total`` bytes in chunks, as many as a multiple of ``aggregators``, each at most about ``chunk_bytes``."""
+    count = max(1, -(-total // (chunk_bytes * aggregators))) * aggregators
     # whole pages recycle well (storage/recycle.py), and whole lines add well; small messages are divided evenly
     unit = next((unit for unit in (PAGE, ALIGNMENT) if total >= 16 * unit * count), _ELEMENT)
-    blocks = -(-total // unit)
-    each, more = divmod(blocks, count)
+    return Cut(count, *divmod(-(-total // unit), count), unit)
+
+
+def _split(total: int, aggregators: int, chunk_bytes: int) -> list[int]:
+    """Bounds of the chunks."""
+    chunks = cut(total, aggregators, chunk_bytes)
     bounds = [0]
-    for c in range(count):
-        bounds.append(min(total, bounds[-1] + (each + (c < more)) * unit))
+    for c in range(chunks.number):
+        bounds.append(min(total, bounds[-1] + (chunks.each + (c < chunks.more)) * chunks.unit))
     return bounds
 
 

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lambdaml_core.comm.base import Arrays, Op, Pattern
 from lambdaml_core.comm.collective import Collective, Progress, Settings
 from lambdaml_core.comm.contents import Contents, Gathered, InPlace
+from lambdaml_core.comm.keys import parse_key
 from lambdaml_core.comm.layout import Layout, Workspace, flatten
 from lambdaml_core.comm.patterns import aggregate, share
+from lambdaml_core.comm.wire import message_overhead
 from lambdaml_core.errors import UsageError
+from lambdaml_core.storage.base import StorageCaps
 
 CHUNK_BYTES = 2 << 20
 """Measured on tmpfs: smaller chunks cost more requests, larger ones leave the caches."""
 
 WINDOW_BYTES = 16 << 20
+_LONGEST_CHUNK = 32 << 20  # bytes: a rank that folds holds several
+_HEADER_ROOM = 64 << 10  # of a storage's largest value, for header and schema
+
+_AT_ONCE = -1  # before every frontier
+
+
+def chunk_length(caps: StorageCaps) -> int:
+    """Largest payload in bytes of one value of a collective on this channel.
+
+    What the storage wants where it says so (``piece_bytes``), else ``CHUNK_BYTES``; but a chunk moves for at least 16
+    latencies, so that these are a small part of the whole, or for fewer where several connections share the work of
+    a few chunks: 16 / ``parallel``, and at least 2. All within what one value may have.
+    """
+    length = caps.piece_bytes or CHUNK_BYTES
+    if caps.piece_bytes is None:
+        latencies = max(2.0, 16 / caps.parallel)
+        length = max(length, min(_LONGEST_CHUNK, int(latencies * caps.latency_s * caps.bytes_per_s)))
+    for most in (caps.max_value_bytes, caps.piece_bytes):
+        if most is not None:
+            length = min(length, most - min(_HEADER_ROOM, most // 2))
+    return length
 
 
 class Planner:
@@ -29,13 +53,15 @@ class Planner:
         sequence: number of the next collective; above 0 in a replacement, with what its checkpoint says.
         restored: look for results before doing anything, until one is missing.
         chunk_bytes: largest payload of one value.
-        window_bytes: most payload on its way at a time.
-        checksum, watch_results, evicts: see :class:`~lambdaml_core.comm.collective.Settings`.
+        window_bytes: payload on its way at a time; more where ``parallel`` connections need it.
+        parallel: requests that may be under way at once.
+        checksum, watch_results: see :class:`~lambdaml_core.comm.collective.Settings`.
 
     Attributes:
         sequence: number of the next collective; belongs into a checkpoint.
         frontier: collectives before it are not needed by any replacement of this rank; None (without checkpoints) =
             those this rank has finished.
+        retained: bytes of the results of all collectives so far, as if none were sparse.
     """
 
     def __init__(
@@ -50,9 +76,9 @@ class Planner:
         restored: bool = False,
         chunk_bytes: int = CHUNK_BYTES,
         window_bytes: int = WINDOW_BYTES,
+        parallel: int = 1,
         checksum: bool = False,
         watch_results: bool = True,
-        evicts: bool = False,
     ) -> None:
         if not 0 <= rank < size:
             raise UsageError(f"rank {rank} is not below size {size}")
@@ -60,6 +86,7 @@ class Planner:
             raise UsageError(f"aggregators must be 1 to {size}, not {aggregators}")
         self.rank, self.size, self.sequence = rank, size, sequence
         self.frontier: int | None = None
+        self.retained = 0
         self.progress = Progress([0] * size, restored=restored)
         self._aggregators, self._pattern, self._chunk_bytes = aggregators, pattern, chunk_bytes
         self._workspace = Workspace()
@@ -68,11 +95,34 @@ class Planner:
             rank=rank,
             size=size,
             generation=generation,
-            window=max(aggregators, window_bytes // chunk_bytes),
+            window=max(aggregators, window_bytes // chunk_bytes, 2 * parallel),
+            parallel=parallel,
             checksum=checksum,
             watch_results=watch_results,
-            evicts=evicts,
         )
+
+    @property
+    def passed(self) -> int:
+        """The least frontier of all ranks, as far as this one knows: nobody needs results before it."""
+        return min(self.progress.frontiers)
+
+    @property
+    def folder(self) -> str:
+        """What all keys of this generation start with."""
+        return f"g{self._settings.generation}/"
+
+    def adopt(self, keys: Iterable[str]) -> None:
+        """Take over those of these keys which earlier attempts of this rank should have deleted some day: they own
+        them, and do not come back to them. Contributions are done with, results once everybody has passed them."""
+        places = [(place, key) for key in keys if (place := parse_key(key)) is not None]
+        whose = (self._settings.generation, self.rank)
+        old = [(p, key) for p, key in places if (p.generation, p.owner) == whose and p.sequence < self.sequence]
+        stored = sorted((place.sequence if place.is_result else _AT_ONCE, key) for place, key in old)
+        self.progress.stored.extendleft(reversed(stored))
+
+    def skip(self) -> None:
+        """The next collective moves nothing: there is only one rank."""
+        self._begin()
 
     def all_reduce(self, x: Arrays, op: Op | Mapping[str, Op] = "sum") -> Collective:
         """The next collective: fold x over ranks, in place."""
@@ -102,20 +152,26 @@ class Planner:
         return self._next(operation, self._pattern, owners, InPlace(layout, flat, self._workspace))
 
     def _next(self, operation: str, pattern: Pattern, owners: Sequence[int], contents: Contents) -> Collective:
-        frontier = self.sequence if self.frontier is None else self.frontier
-        self.progress.frontiers[self.rank] = frontier
-        collective = Collective(
+        self.retained += contents.result_bytes(self.size) + message_overhead(contents.schema) * len(owners)
+        sequence, frontier = self._begin()
+        return Collective(
             self._settings,
             self.progress,
             operation=operation,
-            sequence=self.sequence,
+            sequence=sequence,
             frontier=frontier,
             pattern=pattern,
             owners=owners,
             contents=contents,
         )
+
+    def _begin(self) -> tuple[int, int]:
+        """The next sequence number, and the frontier that is announced with it."""
+        sequence, frontier = self.sequence, self.frontier
+        frontier = sequence if frontier is None else frontier
+        self.progress.frontiers[self.rank] = frontier
         self.sequence += 1
-        return collective
+        return sequence, frontier
 
     def _layout(self, x: Arrays, op: Op | Mapping[str, Op], aggregators: int) -> Layout:
         ops = op if isinstance(op, str) else tuple(op.items())

@@ -14,7 +14,7 @@ from lambdaml_core.comm.base import Fill
 from lambdaml_core.storage.base import Buffer, Parts
 
 T = TypeVar("T")
-_KEYS_PER_WAIT = 32  # the oldest chunk's come first: they arrive whatever happens to later ones
+_KEYS_PER_WAIT = 32  # or one per connection; the oldest chunk's first: they arrive whatever happens to later ones
 
 # --- requests: what a collective asks of whoever runs it, and the answer it is sent ------------------------
 
@@ -90,6 +90,7 @@ class Schedule:
 
     Args:
         tasks: the chunks.
+        parallel: how many values may be fetched at once.
         watch: whether :attr:`Await.instead` is looked for from the start; else once a wait has been long.
         before_wait: what to ask for first whenever there is a pause (deletes of what is done with).
         on_long_wait: what to ask for when a wait gets long (contributions that may have been dropped).
@@ -100,12 +101,14 @@ class Schedule:
         tasks: Iterable[Task],
         *,
         window: int,
+        parallel: int,
         watch: bool,
         before_wait: Callable[[], Requests],
         on_long_wait: Callable[[], Requests],
     ) -> None:
         self._tasks = deque(tasks)
         self._window, self._watch = window, watch
+        self._keys_per_wait = max(parallel, _KEYS_PER_WAIT // parallel * parallel)  # so that none is idle
         self._before_wait, self._on_long_wait = before_wait, on_long_wait
         self._active = 0
         self._runnable: deque[tuple[Task, Any]] = deque()
@@ -160,9 +163,9 @@ class Schedule:
                 wanted[need.instead] = task
             wanted.update(dict.fromkeys(need.keys, task))
             makers.update(need.keys)
-            if len(wanted) >= _KEYS_PER_WAIT:
+            if len(wanted) >= self._keys_per_wait:
                 break
-        found = yield GetMany(list(wanted)[:_KEYS_PER_WAIT], makers)
+        found = yield GetMany(list(wanted)[: self._keys_per_wait], makers)
         answers: dict[Task, dict[str, Buffer]] = {}
         for key, data in found.items():
             answers.setdefault(wanted[key], {})[key] = data

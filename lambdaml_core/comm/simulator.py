@@ -1,13 +1,14 @@
 """The simulator: the collectives of all ranks in one thread, over a storage that consists of numbers.
 
-It runs the generators that the engine runs, so requests, bytes and results are the real ones; time is counted, not
-spent. What a storage costs is what its :class:`~lambdaml_core.storage.base.StorageCaps` say:
+It runs the generators that the engine runs, so requests, bytes and results are the real ones, and fewer bytes where
+the program's arrays are mostly zeros; time is counted, not spent. What a storage costs is what its
+:class:`~lambdaml_core.storage.base.StorageCaps` say:
 
-- n requests made together take ceil(n / parallel) latencies, plus their bytes over the bandwidth of one client;
-- values appear one after the other, as they would when a client puts them in order;
+- requests made together take turns on ``parallel`` connections: so many at a time, each a latency and its bytes over
+  the bandwidth of a connection, the next ones when the longest of these is done. Their values appear then;
 - a wait is one request for each value that it brings, and begins when the first of them appears: no request is made
   in vain. Storage that does not wait inside adds its polls to this;
-- a delete of up to 1,000 keys takes one latency, as on S3, and is counted (and paid) per key, as on most others;
+- a delete takes no time, since the engine goes on meanwhile, and is counted (and paid) per key, as on most storages;
 - looking at values, folding and computing take no time: add what they take.
 
 Clients do not slow each other down. Results are therefore lower bounds, and those of LambdaML's formulas (Jiang et
@@ -17,18 +18,17 @@ al., SIGMOD 2021, section 5.3) where these apply.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from lambdaml_core.comm.planner import Planner
+from lambdaml_core.comm.planner import Planner, chunk_length
 from lambdaml_core.comm.schedule import Delete, GetMany, PutMany, Request, Requests, StillIntact
 from lambdaml_core.errors import DeadlineExpired, LambdaMLError
 from lambdaml_core.storage.base import Buffer, Parts, StorageCaps
-from lambdaml_core.storage.layers import Counts
-
-DELETES_PER_REQUEST = 1000
+from lambdaml_core.storage.layers import Counts, size_of
 
 Program: TypeAlias = Callable[[Planner], Requests]
 """What a rank does: it yields from ``planner.all_reduce(...).run(fill)`` and the like."""
@@ -125,6 +125,11 @@ class Process:
         request = self.request
         return request.keys if isinstance(request, GetMany) and request.makers is not None else ()
 
+    def waits_for_ranks(self) -> Collection[int]:
+        """Who makes the keys that it waits for."""
+        makers = self.request.makers if isinstance(self.request, GetMany) else None
+        return set((makers or {}).values())
+
     def step(self) -> None:
         """Do the next step, if there is one."""
         request = self.request
@@ -146,9 +151,10 @@ class Process:
                 return
         elif isinstance(request, GetMany):
             self._answer = self._storage.get(request.keys)
-            requests = len(request.keys if request.makers is None else self._answer)
-            self._storage.counts.add(get=requests)
-            self.clock += self._transfer_s(requests, sum(memoryview(v).nbytes for v in self._answer.values()))
+            sizes = [memoryview(value).nbytes for value in self._answer.values()]
+            missed = 0 if request.makers is not None else len(request.keys) - len(sizes)
+            self._storage.counts.add(get=len(sizes) + missed)
+            self.clock += self._transfer_s([*sizes, *[0] * missed])
         elif isinstance(request, StillIntact):
             self._answer = all(self._storage.intact(key, data) for key, data in request.values)
         else:
@@ -181,18 +187,16 @@ class Process:
             self._answer, self._started = [], 0
 
     def _effect_s(self) -> float:
-        request = self.request
-        if isinstance(request, PutMany):
-            first = self._started % self._storage.caps.parallel == 0
-            size = sum(memoryview(part).nbytes for part in request.items[self._todo[0]])
-            return self._transfer_s(1 if first else 0, size)
-        if isinstance(request, Delete):
-            return self._storage.caps.latency_s if self._started % DELETES_PER_REQUEST == 0 else 0.0
+        request, parallel = self.request, self._storage.caps.parallel
+        if isinstance(request, PutMany) and self._started % parallel == 0:
+            together = itertools.islice(self._todo, parallel)
+            return self._transfer_s([size_of(request.items[key]) for key in together])
         return 0.0
 
-    def _transfer_s(self, requests: int, size: int) -> float:
+    def _transfer_s(self, sizes: Sequence[int]) -> float:
         caps = self._storage.caps
-        return -(-requests // caps.parallel) * caps.latency_s + (size / caps.bytes_per_s if caps.bytes_per_s else 0.0)
+        longest = [max(sizes[first : first + caps.parallel]) for first in range(0, len(sizes), caps.parallel)]
+        return sum(caps.latency_s + (size / caps.bytes_per_s if caps.bytes_per_s else 0.0) for size in longest)
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ class Simulated:
     Attributes:
         seconds: until each rank has ended.
         counts: requests and bytes of all ranks.
-        usd: price of the requests in US dollars.
+        usd: price of the requests and bytes in US dollars.
     """
 
     seconds: tuple[float, ...]
@@ -215,13 +219,15 @@ def simulate(program: Program, caps: StorageCaps, *, size: int, aggregators: int
 
     Args:
         caps: of the channel: latency, bandwidth, parallel connections and prices.
-        settings: further ones of :class:`~lambdaml_core.comm.planner.Planner`.
+        settings: further ones of :class:`~lambdaml_core.comm.planner.Planner`; how long chunks are follows from caps,
+            as in the engine, unless it is given.
 
     Raises:
         LambdaMLError: what a rank raised.
         DeadlineExpired: the ranks wait for each other for ever.
     """
     storage = SimulatedStorage(caps)
+    settings = {"chunk_bytes": chunk_length(caps), "parallel": caps.parallel, **settings}
     planners = [Planner(rank=rank, size=size, aggregators=aggregators, **settings) for rank in range(size)]
     processes = [Process(planner.rank, program(planner), storage) for planner in planners]
     queue: list[tuple[float, bool, int]] = []  # what is ready: when, whether it is a look (last: it sees more), rank
@@ -246,8 +252,7 @@ def simulate(program: Program, caps: StorageCaps, *, size: int, aggregators: int
             f"rank {process.rank} for {process.waits_for()[0]}" for process in processes if not process.done
         )
         raise DeadlineExpired(f"the ranks wait for each other for ever: {stuck}")
-    prices = {"put": storage.counts.put, "get": storage.counts.get, "delete": storage.counts.delete}
-    usd = sum(caps.usd.get(kind, 0.0) * count for kind, count in prices.items())
+    usd = sum(price * getattr(storage.counts, kind) for kind, price in caps.usd.items())
     return Simulated(tuple(process.clock for process in processes), storage.counts, usd)
 
 

@@ -3,7 +3,7 @@
 A header says what call the message belongs to, so that ranks that are not in the same call fail by type instead of
 adding numbers that do not belong together. Layout, little-endian::
 
-    magic "LMLM", version u8, operation u8, codec u8 (0 = raw), flags u8 (1 = checksum),
+    magic "LMLM", version u8, operation u8, codec u8 (0 = raw, 1 = sparse), flags u8 (1 = checksum),
     rank u32, size u32, chunk u32, chunks u32, generation u32, schema bytes u32,
     sequence u64, frontier u64, payload bytes u64, checksum u64 (XXH3-64 of all else),
     schema (ASCII), zeros up to a multiple of 64, payload
@@ -21,13 +21,16 @@ from lambdaml_core.storage.base import Buffer, Parts
 
 MAGIC = b"LMLM"
 VERSION = 1
+RAW, SPARSE = 0, 1
+"""The ``codec``: the payload is all bytes of the arrays, or what :mod:`~lambdaml_core.comm.sparse` makes of them."""
+
 EVERYBODY = 0xFFFFFFFF
 """The ``rank`` of a folded result: it speaks for all."""
 
 _HEADER = struct.Struct("<4sBBBB6I4Q")
 _CHECKSUM_AT = _HEADER.size - 8
 _HAS_CHECKSUM = 1
-_OPERATIONS = ("all_reduce", "all_gather", "broadcast", "barrier")
+_OPERATIONS = ("all_reduce", "all_gather", "broadcast", "barrier", "exchange", "last_exchange")
 
 
 class Header(NamedTuple):
@@ -56,27 +59,33 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Message:
-    """A decoded message; ``payload`` is a view of the buffer it came in."""
+    """A decoded message; ``payload`` is a view of the buffer it came in, ``codec`` RAW or SPARSE."""
 
     header: Header
     payload: memoryview
+    codec: int
 
 
-def encode(header: Header, payload: Parts, *, checksum: bool) -> list[Buffer]:
+def message_overhead(schema: bytes) -> int:
+    """Bytes of a message before its payload."""
+    return aligned_size(_HEADER.size + len(schema))
+
+
+def encode(header: Header, payload: Parts, *, checksum: bool, codec: int = RAW) -> list[Buffer]:
     """The message as a gather list; the payload is not copied.
 
     Args:
         checksum: add one over header and payload, for channels where bytes can change on the way.
     """
     size = sum(memoryview(part).nbytes for part in payload)
-    head = bytearray(aligned_size(_HEADER.size + len(header.schema)))
+    head = bytearray(message_overhead(header.schema))
     _HEADER.pack_into(
         head,
         0,
         MAGIC,
         VERSION,
         _OPERATIONS.index(header.operation),
-        0,
+        codec,
         _HAS_CHECKSUM if checksum else 0,
         header.rank,
         header.size,
@@ -109,7 +118,7 @@ def decode(data: Buffer, *, key: str = "") -> Message:
         _HEADER.unpack_from(view)
     )
     sequence, frontier, payload_bytes, checksum = rest
-    if version != VERSION or codec != 0 or operation >= len(_OPERATIONS):
+    if version != VERSION or codec not in (RAW, SPARSE) or operation >= len(_OPERATIONS):
         raise MismatchedMessage(
             f"the message {key} has format {version}.{codec}, this is {VERSION}.0",
             hint="run the same version of lambdaml on all workers",
@@ -129,7 +138,7 @@ def decode(data: Buffer, *, key: str = "") -> Message:
         raise CorruptMessage(f"the message {key} has flags {flags} and a checksum {checksum}", hint=_FOREIGN)
     schema = bytes(view[_HEADER.size : _HEADER.size + schema_bytes])
     header = Header(_OPERATIONS[operation], rank, size, chunk, chunks, generation, sequence, frontier, schema)
-    return Message(header, payload)
+    return Message(header, payload, codec)
 
 
 def check_call(theirs: Header, mine: tuple[str, int, int, int, int, int], rank: int | None) -> None:
