@@ -25,6 +25,7 @@ class StorageCaps:
     Attributes:
         scope: who sees a value: threads of one ``process``, processes of one ``host``, or the ``network``.
         max_value_bytes: largest value in bytes; None = bounded by free space only.
+        piece_bytes: bytes at a time that values move quickest in; None = any. Messages of collectives are cut to it.
         max_key_bytes: longest key in bytes of UTF-8.
         parallel: how many requests at once are worth making from one client.
         creates_once: ``put(if_absent=True)`` is atomic: exactly one of any number of racing clients creates.
@@ -34,13 +35,16 @@ class StorageCaps:
         durable: values outlive the processes and the service's restart. Without it a storage cannot be a store.
         evicts: the service may drop values of its own accord (a cache).
         checksums: readers should verify the checksum of a message (needless within one host).
-        latency_s: typical seconds of one small request.
-        bytes_per_s: typical bandwidth of one client in bytes per second; 0 = not stated.
-        usd: US dollars per request, by class: ``put``, ``get``, ``delete``, ``list``.
+        latency_s: typical seconds of one small request; 0 = not stated.
+        bytes_per_s: typical bandwidth of one request in bytes per second, ``parallel`` of which may be under way;
+            0 = not stated.
+        usd: US dollars per request, by class: ``put``, ``get``, ``delete``, ``list``; and per byte of values
+            ``sent`` and ``received``, where size is charged too. What is left out costs nothing.
     """
 
     scope: Literal["process", "host", "network"]
     max_value_bytes: int | None = None
+    piece_bytes: int | None = None
     max_key_bytes: int = 250
     parallel: int = 1
     creates_once: bool = False
@@ -76,7 +80,8 @@ class Storage(Protocol):
             ttl_s: seconds after which the value may be dropped; ignored where ``caps.expires`` is false.
 
         Returns:
-            True if the value was stored, False if ``if_absent`` and there was one already.
+            True if the value was stored, False if ``if_absent`` and there was one already. Where that one is equal to
+            this, either: after a lost acknowledgement nobody can tell them apart. Who must know puts a token in.
 
         Raises:
             ValueTooLarge, StorageFull, StorageDenied, StorageUnavailable: nothing was stored, except that after

@@ -2,7 +2,8 @@
 
 Values appear by ``link`` or ``rename``, so they are whole or not there; waits sleep in the kernel (``notify.py``). On
 tmpfs this is shared memory: a large value is written into, and read from, mappings that are kept, in files that are
-recycled after a delete (``recycle.py``), since page faults would cost more than the copy itself.
+recycled after a delete (``recycle.py``), since page faults would cost more than the copy itself. On a disk, a value is
+there before its name is, and both before ``put`` returns, so that a crash of the machine leaves nothing half-written.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lambdaml_core.builtin import FileOptions
 from lambdaml_core.errors import (
@@ -20,16 +22,22 @@ from lambdaml_core.errors import (
     StorageDenied,
     StorageError,
     StorageFull,
+    StorageUnavailable,
     URLError,
 )
 from lambdaml_core.storage.base import Buffer, Parts, StorageCaps
 from lambdaml_core.storage.keys import check_key
 from lambdaml_core.storage.notify import Watcher, make_watcher
-from lambdaml_core.storage.recycle import ATTEMPTS, Mappings, RecyclingPool, make_folder
+from lambdaml_core.storage.recycle import Mappings, RecyclingPool
+from lambdaml_core.storage.unfinished import ATTEMPTS, disappearing, make_folder
 from lambdaml_core.storage.url import StorageURL
+
+if TYPE_CHECKING:
+    from lambdaml_core.findings import Finding
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_PASSING = (errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _LONGEST_SLEEP_S = 1.0  # a wait looks again at least this often, whatever the kernel said
 
@@ -56,7 +64,9 @@ class FileStorage:
             raise URLError(f"{url} must name an absolute directory", hint="write it as file:///directory")
         self._root = url.path.rstrip("/")
         self._maps = Mappings(limit=options.recycle_bytes)
-        self._pool = RecyclingPool(self._root, self._maps, options.recycle_bytes if options.recycle else 0)
+        limit = options.recycle_bytes if options.recycle else 0
+        self._pool = RecyclingPool(self._root, self._maps, limit, options.sync)
+        self._sync = options.sync
         self._local = threading.local()
         self._emptied: set[str] = set()
 
@@ -67,10 +77,13 @@ class FileStorage:
             try:
                 created = self._publish(temporary, path, if_absent)
             except OSError:
-                os.unlink(temporary)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
                 raise
             if not created:
                 self._pool.recycle(temporary)
+            elif self._sync:
+                _sync_folder(path.rpartition("/")[0])
         except (NotADirectoryError, IsADirectoryError) as e:
             raise StorageDenied(f"{path}: {e.strerror}: {e.filename}", hint="choose another directory") from e
         except OSError as e:
@@ -128,6 +141,8 @@ class FileStorage:
         for directory, folders, files in os.walk(top):
             folders[:] = [f for f in folders if not f.startswith(".")]
             inner = directory[len(self._root) + 1 :]
+            if inner and not folders and not files:
+                self._emptied.add(directory)  # by a client that was killed before it closed
             keys += [f"{inner}/{f}" if inner else f for f in files if not f.startswith(".")]
         return iter(sorted(key for key in keys if key.startswith(prefix)))
 
@@ -144,6 +159,12 @@ class FileStorage:
                     os.rmdir(folder)
                     folder = folder.rpartition("/")[0]
         self._emptied.clear()
+
+    def checks(self) -> Iterator[Finding]:
+        """As :class:`~lambdaml_core.findings.SupportsChecks`."""
+        from lambdaml_core.storage.file_checks import checks
+
+        return checks(self._root)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{check_key(key, self.caps.max_key_bytes)}"
@@ -164,7 +185,7 @@ class FileStorage:
                 make_folder(path.rpartition("/")[0])
             else:
                 return True
-        raise OSError(errno.EBUSY, "its folder keeps disappearing", path)
+        raise disappearing(path)
 
     def _present(self, paths: Iterable[str], wanted: Mapping[str, str]) -> dict[str, Buffer]:
         found: dict[str, Buffer] = {}
@@ -200,6 +221,16 @@ class FileStorage:
         return new
 
 
+def _sync_folder(folder: str) -> None:
+    """Put the names in a folder on the disk."""
+    with contextlib.suppress(FileNotFoundError):  # the value has been deleted meanwhile, and its folder with it
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def _typed(key: str, error: OSError) -> StorageError:
     if isinstance(error, _ABSENT):
         return KeyNotFound(f"there is no {key}")
@@ -207,4 +238,5 @@ def _typed(key: str, error: OSError) -> StorageError:
         return StorageFull(f"no room for {key}: {error.strerror}", hint="free some space, or choose another directory")
     if error.errno in _DENIED:
         return StorageDenied(f"{key}: {error.strerror}: {error.filename}", hint="check the directory's owner and mode")
-    return StorageError(f"{key}: {error.strerror}: {error.filename}")
+    kind = StorageUnavailable if error.errno in _PASSING else StorageError
+    return kind(f"{key}: {error.strerror}: {error.filename}")

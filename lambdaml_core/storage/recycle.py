@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import mmap
 import os
-import secrets
 import stat
 import threading
 import time
@@ -19,24 +18,10 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 
 from lambdaml_core.storage.base import Buffer
+from lambdaml_core.storage.unfinished import ATTEMPTS, OwnFolder, disappearing, make_folder
 
 MAPPED_BYTES = 64 << 10
 """Values from this size on are mapped and recycled; smaller ones are cheaper to read and to make anew."""
-
-ATTEMPTS = 100
-"""How often to make a folder again that another client's close has removed before it was used."""
-
-
-def make_folder(folder: str) -> None:
-    """Make a folder and those above it. Another client's close may remove it again: use it in a loop."""
-    missing = []
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = folder.rpartition("/")[0] or "/"
-    for each in reversed(missing):
-        with contextlib.suppress(FileExistsError, FileNotFoundError):
-            os.mkdir(each, 0o700)
-
 
 _Identity = tuple[int, int]
 """Inode and modification time in ns, which only rises with each value that a file holds."""
@@ -78,7 +63,7 @@ class Mappings:
         except OSError:
             return False
 
-    def fill(self, path: str, parts: Sequence[memoryview], size: int) -> bool:
+    def fill(self, path: str, parts: Sequence[memoryview], size: int, sync: bool) -> bool:
         """Overwrite a file of the same number of pages with ``parts``; False if it has another number."""
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -94,6 +79,8 @@ class Mappings:
                 at += part.nbytes
             now = time.time_ns()
             os.utime(fd, ns=(now, max(now, status.st_mtime_ns + 1)))  # another value than before, whoever looks
+            if sync:
+                os.fsync(fd)
         finally:
             os.close(fd)
         return True
@@ -148,16 +135,19 @@ class Mappings:
 class RecyclingPool:
     """Writes values into files, recycled ones where there are any, for this and all other clients of a directory.
 
-    ``root/.new`` holds files being written, ``root/.pool/<pages>`` deleted ones. A file is claimed by renaming it, so
-    that exactly one client gets it.
+    A folder of its own holds files being written (``unfinished.py``), ``root/.pool/<pages>`` deleted ones of all
+    clients. A file is claimed by renaming it, so that exactly one client gets it.
+
+    Args:
+        sync: files are on the disk before they are given names that others look at.
     """
 
-    def __init__(self, root: str, maps: Mappings, limit: int) -> None:
-        self._new = f"{root}/.new"
+    def __init__(self, root: str, maps: Mappings, limit: int, sync: bool) -> None:
+        self._own = OwnFolder(root)
         self._pool = f"{root}/.pool"
         self._maps = maps
         self._limit = limit
-        self._token = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._sync = sync
         self._number = itertools.count()
         self._mine: dict[int, deque[str]] = defaultdict(deque)  # what this client put into the pool, by pages
         self._held = 0
@@ -168,11 +158,12 @@ class RecyclingPool:
         Raises:
             OSError: no room, no permission; nothing is left behind.
         """
+        self._own.take()
         size = sum(part.nbytes for part in parts)
         if size >= MAPPED_BYTES and self._limit:
             path = self._claim(_pages(size))
             if path is not None:
-                if self._maps.fill(path, parts, size):
+                if self._maps.fill(path, parts, size, self._sync):
                     return path
                 os.unlink(path)
         return self._create(parts)
@@ -194,8 +185,9 @@ class RecyclingPool:
         ):
             os.unlink(path)
             return
+        self._own.take()  # the sign that its token in the pool is that of a living process
         pages = _pages(size)
-        name = f"{self._pool}/{pages}/{self._token}-{next(self._number)}"
+        name = f"{self._pool}/{pages}/{self._own.token}-{next(self._number)}"
         for _ in range(ATTEMPTS):
             try:
                 os.rename(path, name)
@@ -210,7 +202,7 @@ class RecyclingPool:
         self._held += size
 
     def close(self) -> None:
-        """Give back the memory of what this client recycled and nobody has claimed."""
+        """Give back the memory of what this client recycled and nobody has claimed, and of what killed ones left."""
         for names in self._mine.values():
             for name in names:
                 with contextlib.suppress(OSError):
@@ -218,9 +210,10 @@ class RecyclingPool:
         folders = [f"{self._pool}/{pages}" for pages in self._mine]
         self._mine.clear()
         self._held = 0
-        for folder in [*folders, self._pool, self._new]:
+        for folder in folders:
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
+        self._own.close()
 
     def _claim(self, pages: int) -> str | None:
         mine = self._mine[pages]
@@ -245,27 +238,29 @@ class RecyclingPool:
         return path
 
     def _fresh_name(self) -> str:
-        return f"{self._new}/{self._token}-{next(self._number)}"
+        return f"{self._own.path}/{next(self._number)}"
 
     def _create(self, parts: Sequence[memoryview]) -> str:
         path = self._fresh_name()
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        for attempt in itertools.count():
-            try:
-                fd = os.open(path, flags, 0o600)
-                break
-            except FileNotFoundError:
-                if attempt == ATTEMPTS:
-                    raise
-                make_folder(self._new)
+        fd = self._open_new(path)
         try:
             _write_all(fd, parts)
+            if self._sync:
+                os.fsync(fd)
         except OSError:
             os.unlink(path)
             raise
         finally:
             os.close(fd)
         return path
+
+    def _open_new(self, path: str) -> int:
+        for _ in range(ATTEMPTS):
+            try:
+                return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                self._own.take_again()
+        raise disappearing(path)
 
 
 def _write_all(fd: int, parts: Sequence[memoryview]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from lambdaml_core.errors import URLError
 
 _ENV = re.compile(r"(\{env:[A-Za-z_][A-Za-z0-9_]*\})")
+_ODD = "surrogateescape"  # as Python has names of files that are no UTF-8
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 
 
@@ -61,7 +62,7 @@ class StorageURL:
             ) from None
         if parts.fragment:
             raise URLError(f"this {known[0]} URL has a #", hint="write # as %23")
-        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, errors=_ODD)
         query = dict(pairs)
         if len(query) != len(pairs):
             raise URLError(f"this {known[0]} URL gives an option twice: {', '.join(query)}")
@@ -70,11 +71,11 @@ class StorageURL:
             host = host.partition("]:")[0] + "]" if "]:" in host else host.partition(":")[0]
         return cls(
             parts.scheme,
-            unquote(host),
+            unquote(host, errors=_ODD),
             port,
-            unquote(parts.username or ""),
-            unquote(parts.password or ""),
-            unquote(parts.path),
+            unquote(parts.username or "", errors=_ODD),
+            unquote(parts.password or "", errors=_ODD),
+            unquote(parts.path, errors=_ODD),
             query,
         )
 
@@ -87,14 +88,28 @@ class StorageURL:
         found: set[str] = set()
         return StorageURL(
             self.scheme,
-            _substitute(self.host, found),
+            from_environment(self.host, found),
             self.port,
-            _substitute(self.user, found),
-            _substitute(self.password, found),
-            _substitute(self.path, found),
-            {k: _substitute(v, found) for k, v in self.query.items()},
+            from_environment(self.user, found),
+            from_environment(self.password, found),
+            from_environment(self.path, found),
+            {k: from_environment(v, found) for k, v in self.query.items()},
             self.secrets | found,
         )
+
+    def layer(self) -> str:
+        """The name of the layer around another storage, in ``layer+scheme://``; empty where there is none.
+
+        A storage may have a scheme with a plus of its own: the registry knows it.
+        """
+        name, plus, _ = self.scheme.partition("+")
+        return name if plus else ""
+
+    def inner(self) -> StorageURL:
+        """Of a layer's URL, that of the storage within: without ``layer+``, and without options named ``layer_...``."""
+        name = self.layer()
+        query = {k: v for k, v in self.query.items() if not k.startswith(f"{name}_")}
+        return replace(self, scheme=self.scheme.removeprefix(f"{name}+"), query=query)
 
     def text(self) -> str:
         """The URL with its password, for a job specification: put secrets there as ``{env:NAME}`` only."""
@@ -123,10 +138,21 @@ class StorageURL:
 
 def _quote(text: str, safe: str = "") -> str:
     """Percent-encoded, all but ``{env:NAME}``."""
-    return "".join(part if _ENV.fullmatch(part) else quote(part, safe=f"~,*{safe}") for part in _ENV.split(text))
+    return "".join(
+        part if _ENV.fullmatch(part) else quote(part, safe=f"~,*{safe}", errors=_ODD) for part in _ENV.split(text)
+    )
 
 
-def _substitute(text: str, found: set[str]) -> str:
+def from_environment(text: str, found: set[str]) -> str:
+    """``text`` with every ``{env:NAME}`` in it replaced from the environment of this process.
+
+    Args:
+        found: what was read is added to it.
+
+    Raises:
+        URLError: a variable is not set.
+    """
+
     def value(match: re.Match[str]) -> str:
         name = match[0][len("{env:") : -1]
         try:
