@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import queue
 import threading
+import time
 
 import pytest
 
 from lambdaml_core.errors import KeyNotFound
 from lambdaml_core.storage.layers import FullStorage
-from lambdaml_core.testing.storage_clients import Connect, TwoClients, fitting, listed, need, pattern
+from lambdaml_core.testing.storage_laws.clients import Connect, TwoClients, fitting, listed, need, pattern
+from lambdaml_core.testing.storage_laws.peer import halting
 from lambdaml_core.testing.threads import together
 
 
@@ -23,7 +25,7 @@ class RaceLaws(TwoClients):
         Whatever is computed twice is agreed upon in this way. Fix ``put(if_absent=True)``: let the service decide,
         never look first and write then; and write the value whole before the key appears.
         """
-        rounds, racers = 12, [client() for _ in range(16)]
+        rounds, racers = 24, [client() for _ in range(16)]
         need(racers[0].caps.creates_once, "caps.creates_once")
         gate = threading.Barrier(len(racers))
 
@@ -31,7 +33,8 @@ class RaceLaws(TwoClients):
             outcomes = []
             for turn in range(rounds):
                 gate.wait(self.patience_s)
-                created = racers[me].put(f"race/{turn}", [b"%d " % me, pattern(500 * me)], if_absent=True)
+                with halting(turn * len(racers) + me):
+                    created = racers[me].put(f"race/{turn}", [b"%d " % me, pattern(500 * me)], if_absent=True)
                 outcomes.append((created, bytes(racers[me].get(f"race/{turn}"))))
             return outcomes
 
@@ -150,6 +153,20 @@ class WaitLaws(TwoClients):
 
         together(functools.partial(wait, 0.001), functools.partial(wait, 0.1), disturb, limit_s=self.patience_s)
 
+    def test_a_wait_lasts_its_time(self, storage: FullStorage) -> None:
+        """A wait for what never comes lasts ``wait_s``: it does not come back early, to be made again at once.
+
+        Whoever waits makes the next request when this one has ended, and each is paid for. Fix ``get_many``: mind the
+        unit of the service's time-out, round it up, and wait for the rest when woken in vain.
+        """
+        need(storage.caps.blocks, "caps.blocks")
+        for wait_s in (0.02, 0.3):
+            began = time.monotonic()
+            assert storage.get_many(["never", "ever"], wait_s=wait_s) == {}
+            lasted = time.monotonic() - began
+            assert lasted >= 0.9 * wait_s, f"a wait of {wait_s} s came back after {lasted:.3f} s"
+            assert lasted <= wait_s + self.patience_s, f"a wait of {wait_s} s came back after {lasted:.3f} s"
+
     @pytest.mark.parametrize("clients", [1, 2])
     def test_a_wait_ends_when_the_value_comes(self, client: Connect, clients: int) -> None:
         """A wait brings the value as soon as it is put, by another client or another thread of the same.
@@ -193,6 +210,33 @@ class WaitLaws(TwoClients):
                 other.put(f"seen/{turn}", [b""])
 
         together(answer, serve, limit_s=self.patience_s)
+
+    def test_a_wait_is_for_many_keys(self, storage: FullStorage, other: FullStorage) -> None:
+        """A wait for hundreds of keys ends when any of them comes; one for keys of which some are there brings all of
+        these at once.
+
+        Who folds waits for everybody else. Fix ``get_many``: what one request or one connection watches is limited, so
+        wait for as many as it needs at the same time.
+        """
+        need(storage.caps.blocks, "caps.blocks")
+        crowds = [[f"crowd/{turn}/{i}" for i in range(600)] for turn in range(4)]
+        last = [keys[i] for keys, i in zip(crowds, (599, 0, 300, 120), strict=True)]
+
+        def serve() -> None:
+            for turn, key in enumerate(last):
+                storage.get_many(["never"], wait_s=0.02)  # so that the other is waiting by now, most likely
+                storage.put(key, [b"came"])
+                assert _waited(storage, [f"seen/{turn}"], self.patience_s), "no answer"
+
+        def answer() -> None:
+            for turn, keys in enumerate(crowds):
+                assert _waited(other, keys, self.patience_s) == {last[turn]: b"came"}
+                other.put(f"seen/{turn}", [b""])
+
+        together(answer, serve, limit_s=self.patience_s)
+        there = {key: key.encode() for key in crowds[0][::50]}
+        storage.put_many({key: [value] for key, value in there.items()})
+        assert _waited(other, crowds[0], self.patience_s) == there | {last[0]: b"came"}
 
     def test_all_who_wait_are_woken(self, client: Connect) -> None:
         """When a value comes, all clients that wait for it get it.

@@ -1,4 +1,5 @@
-"""The explorer: collectives of a few ranks under crashes, duplicates and delays, in any order of their steps.
+"""The explorer: collectives of a few ranks and their checkpoints under crashes, hand-overs, duplicates, delays and
+losses, in any order of their steps.
 
 :func:`explore` runs scenarios by seed. Each is checked against the laws in LAWS while it runs and at its end; the first
 that breaks one is made small by Hypothesis, and the failure says in a sentence what happens in it.
@@ -14,19 +15,18 @@ from hypothesis.errors import NoSuchExample
 
 from lambdaml_core.comm.base import Pattern
 from lambdaml_core.comm.patterns import aggregate
-from lambdaml_core.testing.laws import LAWS, LawBroken
-from lambdaml_core.testing.scenario import Scenario, random_scenario, simpler
-from lambdaml_core.testing.world import World
-
-__all__ = ["LAWS", "Explored", "LawBroken", "explore", "run_scenario"]
+from lambdaml_core.testing.explorer.laws import LawBroken
+from lambdaml_core.testing.explorer.scenario import Scenario, random_scenario, simpler
+from lambdaml_core.testing.explorer.world import World
 
 
 @dataclass
 class Explored:
-    """How much was looked at: scenarios, faults that took effect, and steps taken."""
+    """How much was looked at: scenarios, faults that took effect, generations opened for lost results, steps taken."""
 
     scenarios: int = 0
     faults: int = 0
+    generations: int = 0
     steps: int = 0
 
 
@@ -73,6 +73,7 @@ def explore(
             raise _smallest(scenario, broken, pattern).told(seed) from broken
         explored.scenarios += 1
         explored.faults += len(world.fired)
+        explored.generations += world.generation.number
         explored.steps += world.steps
     return explored
 

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NoReturn, TypeAlias
 
 import pytest
 
 from lambdaml_core.errors import NotSupported
+from lambdaml_core.storage import build_storage, storage_reference
 from lambdaml_core.storage.base import Storage, StorageCaps
-from lambdaml_core.storage.layers import Complete, FullStorage
+from lambdaml_core.storage.layers import Complete, FullStorage, Prefix
+from lambdaml_core.testing.base import Laws
 
 Connect: TypeAlias = Callable[[], FullStorage]
 
 
-class TwoClients:
-    """The fixtures that the laws are written with. An author gives ``connect``; the others are made from it."""
+class TwoClients(Laws):
+    """The fixtures that the laws are written with. An author gives ``url``; the others are made from it."""
 
     patience_s: ClassVar[float] = 30.0
     """Seconds after which a wait counts as hung. Correct storages never come near it."""
 
     @pytest.fixture
-    def connect(self) -> Callable[[], Storage]:
-        """A function that builds a new client, always to one store that is empty when the test starts."""
-        raise NotImplementedError("give your storage to the laws: override the fixture `connect`")
+    def url(self) -> str:
+        """A URL, as in a job, of a place that is empty when the test starts."""
+        no_url(self, TwoClients, "connect")
+
+    @pytest.fixture
+    def prefix(self) -> str:
+        """Words that all keys of a test begin with, for a place that is not empty; another one for each test."""
+        return ""
+
+    @pytest.fixture
+    def connect(self, url: str, prefix: str) -> Callable[[], Storage]:
+        """A function that builds a new client, always of one store that is empty when the test starts."""
+        reference = storage_reference(url)
+        if prefix:
+            return lambda: Prefix(Complete(build_storage(url, reference)), prefix)
+        return lambda: build_storage(url, reference)
 
     @pytest.fixture
     def client(self, connect: Callable[[], Storage]) -> Iterator[Connect]:
@@ -32,7 +48,7 @@ class TwoClients:
         with contextlib.ExitStack() as stack:
 
             def opened() -> FullStorage:
-                storage = Complete(connect())
+                storage: FullStorage = Complete(connect())
                 stack.callback(storage.close)
                 return storage
 
@@ -67,6 +83,14 @@ def listed(storage: FullStorage, prefix: str) -> list[str]:
         return list(storage.list(prefix))
     except NotSupported:
         pytest.skip("SupportsList not implemented: a channel, not a store")
+
+
+def no_url(suite: Laws, base: type[Laws], instead: str) -> NoReturn:
+    """What the fixture ``url`` of ``base`` does where nobody overrides it: laws that need it skip, visibly, if the
+    author has overridden the fixture ``instead``."""
+    if inspect.getattr_static(suite, instead) is vars(base)[instead]:
+        pytest.fail("give your storage to the laws: override the fixture `url`")
+    pytest.skip(f"needs the fixture `url`: there is only `{instead}`")
 
 
 def need(declared: bool, capability: str) -> None:

@@ -43,30 +43,38 @@ class Step:
     fills: bool = False
 
 
+Kind: TypeAlias = Literal["crash", "leave", "hand_over", "duplicate", "lost", "slow", "torn", "evict"]
+
+
 @dataclass(frozen=True)
 class Fault:
     """Something that happens to ``rank`` at its effect number ``at``, counted over all its attempts.
 
     Attributes:
         kind: ``crash`` (before the effect, or ``after`` it and before its answer; the rank starts again ``delay`` steps
-            of others later), ``duplicate`` (a second process of the rank starts, the first goes on), ``lost``
-            (the acknowledgement of a create; made again it says that the value exists), ``slow`` (it does nothing
-            for ``delay`` steps of others), ``evict`` (the storage drops value number ``delay`` of those it has).
+            of others later), ``leave`` (the same, because its time is up: it finishes the checkpoint that it writes),
+            ``hand_over`` (at the end of the collective it saves all that it has, and its successor goes on from there),
+            ``duplicate`` (a second process of the rank starts, the first goes on), ``lost`` (the acknowledgement of a
+            create; made again it says that the value exists), ``slow`` (it does nothing for ``delay`` steps of others),
+            ``torn`` (the newest checkpoint cannot be read any more), ``evict`` (the storage drops value number
+            ``delay`` of those it has).
     """
 
-    kind: Literal["crash", "duplicate", "lost", "slow", "evict"]
+    kind: Kind
     rank: int
     at: int
     after: bool = False
     delay: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One run.
 
     Attributes:
         every: a checkpoint is written after so many collectives; None = never.
+        writing: steps of everybody that it takes until it is written; work goes on meanwhile.
+        private: ranks have a state of their own, which their contributions depend on.
         watch: owners look for results while they wait for contributions, as on storage that waits inside.
         order: which of the processes that can go on does so: step i is taken by number ``order[i]`` modulo how many
             there are; the first where the order has ended.
@@ -75,28 +83,25 @@ class Scenario:
     size: int
     aggregators: int
     steps: tuple[Step, ...]
-    every: int | None
+    every: int | None = None
+    writing: int = 0
+    private: bool = False
     chunk_bytes: int
     window_bytes: int
     watch: bool
-    faults: tuple[Fault, ...]
-    order: tuple[int, ...]
+    faults: tuple[Fault, ...] = ()
+    order: tuple[int, ...] = ()
 
     @functools.cached_property
     def saves(self) -> frozenset[int]:
-        """Sequence numbers of the checkpoints: between two of them all ranks have met, or one could be two ahead."""
-        saves, met = {0}, False
-        for index, step in enumerate(self.steps):
-            met |= step.operation in SYNCHRONISING
-            if self.every is not None and met and index + 1 - max(saves) >= self.every:
-                saves.add(index + 1)
-                met = False
-        return frozenset(saves)
+        """Sequence numbers of the checkpoints; there is none at the end."""
+        return frozenset(range(0, len(self.steps), self.every) if self.every is not None else [0])
 
     def __str__(self) -> str:
         steps = ", ".join(_named(step) for step in self.steps)
         saved = f"a checkpoint every {self.every}" if self.every is not None else "no checkpoints"
-        return f"{self.size} ranks, {self.aggregators} aggregator{'s'[: self.aggregators - 1]}, {steps}; {saved}"
+        ranks = f"{self.size} ranks" + (" with private state" if self.private else "")
+        return f"{ranks}, {self.aggregators} aggregator{'s'[: self.aggregators - 1]}, {steps}; {saved}"
 
 
 def _named(step: Step) -> str:
@@ -111,11 +116,24 @@ def initial_state() -> State:
     return {"g": np.zeros(40, np.float32), "n": np.zeros(1, np.int64), "h": np.zeros(3, np.float16)}
 
 
-def contribution(rank: int, index: int, state: State) -> State:
-    """What a rank brings to collective ``index``: it depends on all results before."""
+def initial_private() -> NDArray[np.float32]:
+    """What a rank has of its own before the first collective."""
+    return np.zeros(40, np.float32)
+
+
+def next_private(private: NDArray[np.float32], brought: State) -> NDArray[np.float32]:
+    """What it has once it has computed what it brings to a collective: kept without looking at any result."""
+    return (private / 2 + brought["g"]).astype(np.float32)
+
+
+def contribution(rank: int, index: int, state: State, private: NDArray[np.float32]) -> State:
+    """What a rank brings to collective ``index``: it depends on all results before. Some of it is mostly zeros."""
     at = (977 * rank + 131 * index) % 4000
+    g = (_POOL[at : at + 40] + 0.5 * state["g"]).astype(np.float32) + private / 4
+    if index % 3 > rank % 2:  # nobody's, that of every second rank, everybody's in turn: it travels as pairs
+        g[_POOL[at + 9 : at + 49] < 1.2] = 0
     return {
-        "g": (_POOL[at : at + 40] + 0.5 * state["g"]).astype(np.float32),
+        "g": g,
         "n": state["n"] + (rank + 2) * (index + 3),
         "h": (_POOL[at + 50 : at + 53] + 0.25 * state["h"]).astype(np.float16),
     }
@@ -123,15 +141,19 @@ def contribution(rank: int, index: int, state: State) -> State:
 
 def gathered(rank: int, index: int, state: State) -> State:
     """What a rank brings to an all-gather: another shape on each rank."""
-    return {"g": contribution(rank, index, state)["g"][: 3 * ((rank + index) % 3)], "n": state["n"] + rank}
+    brought = contribution(rank, index, state, initial_private())
+    return {"g": brought["g"][: 3 * ((rank + index) % 3)], "n": state["n"] + rank}
 
 
 def next_states(scenario: Scenario) -> list[State]:
     """The state before each collective and after the last, by plain loops over ranks."""
     states = [initial_state()]
+    privates = [initial_private()] * scenario.size
     for index, step in enumerate(scenario.steps):
         state = states[-1]
-        given = [contribution(rank, index, state) for rank in range(scenario.size)]
+        given = [contribution(rank, index, state, private) for rank, private in enumerate(privates)]
+        if scenario.private and step.operation in ("all_reduce", "broadcast"):
+            privates = [next_private(private, x) for private, x in zip(privates, given, strict=True)]
         if step.operation == "all_reduce":
             state = {name: fold([x[name] for x in given], OPS[step.ops][name]) for name in state}
         elif step.operation == "broadcast":
@@ -156,6 +178,20 @@ def fold(values: list[NDArray[Any]], op: Op) -> NDArray[Any]:
 # --- where scenarios come from ------------------------------------------------------------------------------
 
 
+_KILLS: dict[Kind, int] = {
+    "crash": 5,
+    "leave": 2,
+    "hand_over": 2,
+    "duplicate": 3,
+    "lost": 1,
+    "slow": 1,
+    "torn": 1,
+}
+_EVICTS: dict[Kind, int] = {"evict": 4, "crash": 2, "hand_over": 1, "duplicate": 1, "slow": 1}
+_WITHOUT_CHECKPOINTS: frozenset[Kind] = frozenset({"lost", "slow", "evict"})
+"""No rank starts a second time then: the run would end."""
+
+
 def random_scenario(seed: int, aggregators: int, *, evicts: bool = False) -> Scenario:
     """A scenario with up to three faults."""
     rng = random.Random(seed)  # noqa: S311 - not for secrets
@@ -166,11 +202,10 @@ def random_scenario(seed: int, aggregators: int, *, evicts: bool = False) -> Sce
         for operation in rng.choices(operations, [5, 1, 1, 1], k=rng.randint(2, 5))
     )
     every = rng.choice([1, 1, 2, 3, None])
-    kinds = ["evict", "slow"] if evicts else ["crash", "duplicate", "lost", "slow"]
-    weights = [2, 1] if evicts else [0 if every is None else 5, 3, 1, 1]
+    weights = {k: n for k, n in (_EVICTS if evicts else _KILLS).items() if every or k in _WITHOUT_CHECKPOINTS}
     faults = tuple(
-        Fault(kind, rng.randrange(size), rng.randrange(12 * len(steps)), rng.random() < 0.5, rng.randrange(30))  # type: ignore[arg-type]
-        for kind in rng.choices(kinds, weights, k=rng.choice([0, 1, 2, 2, 3, 3, 3]))
+        Fault(kind, rng.randrange(size), rng.randrange(12 * len(steps)), rng.random() < 0.5, rng.randrange(30))
+        for kind in rng.choices(list(weights), list(weights.values()), k=rng.choice([0, 1, 2, 2, 3, 3, 3]))
     )
     order: list[int] = []
     stickiness = rng.choice([1, 1, 4, 12])  # how long one process may have the word
@@ -181,6 +216,8 @@ def random_scenario(seed: int, aggregators: int, *, evicts: bool = False) -> Sce
         aggregators=aggregators,
         steps=steps,
         every=every,
+        writing=rng.choice([0, 0, 5, 20, 60]),
+        private=rng.random() < 0.3,
         chunk_bytes=rng.choice([64, 128, 1 << 20]),
         window_bytes=rng.choice([64, 192, 1 << 20]),
         watch=rng.random() < 0.5,
@@ -211,5 +248,7 @@ def simpler(draw: st.DrawFn, scenario: Scenario) -> Scenario:
         faults=faults,
         chunk_bytes=scenario.chunk_bytes if not one_chunk else 1 << 20,
         window_bytes=scenario.window_bytes if not at_once else 1 << 20,
+        writing=keep(scenario.writing),
+        private=scenario.private and draw(st.booleans()),
         order=scenario.order[: keep(len(scenario.order))],
     )

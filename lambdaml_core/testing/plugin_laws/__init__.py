@@ -1,0 +1,1 @@
+"""What :mod:`lambdaml_core.testing.plugin` looks at a distribution with."""
