@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from lambdaml_core.errors import JobError
-from lambdaml_core.run.driver import Event, run_job
+from lambdaml_core.run.driver.driver import Event, run_job
 from lambdaml_core.run.job import Job
-from lambdaml_core.run.records import RunRecord, model_files
+from lambdaml_core.run.records.history import Rounds, rounds_of
+from lambdaml_core.run.records.records import RunRecord, model_files
 from lambdaml_core.run.saved import SavedModel, decode
 
 __all__ = ["TrainedRun", "train"]
@@ -26,11 +27,13 @@ class TrainedRun:
         model: the trained model: ``predict``, ``predict_proba``, ``evaluate``, ``save``.
         record: all that is known about the run, as ``lambdaml show --json`` prints it: times, bytes, requests.
         history: figures at the end of each epoch, in order.
+        rounds: columns of all rounds: their losses, seconds, and what else the optimizer says of them.
     """
 
     model: SavedModel
     record: RunRecord
     history: Sequence[Mapping[str, Any]]
+    rounds: Rounds
 
     def __repr__(self) -> str:
         figures = ", ".join(f"{name}={value:.4g}" for name, value in self.metrics.items() if value is not None)
@@ -50,6 +53,7 @@ def train(
     data: Mapping[str, Any] | None = None,
     model: str | Mapping[str, Any] | None = None,
     optimizer: str | Mapping[str, Any] | None = None,
+    communicator: str | None = None,
     provider: str | Mapping[str, Any] | None = None,
     name: str | None = None,
     seed: int | None = None,
@@ -64,6 +68,10 @@ def train(
     class_weight: str | Mapping[Any, float] | None = None,
     init_from: TrainedRun | SavedModel | str | os.PathLike[str] | None = None,
     stop: Mapping[str, float] | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
+    recovery: Mapping[str, float] | None = None,
+    limits: Mapping[str, float] | None = None,
+    code: Sequence[str] | None = None,
     on_round: Callable[[Event], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> TrainedRun:
@@ -81,9 +89,11 @@ def train(
             ``data={"format": {"name": "frame", "label": COLUMN}}`` names.
         init_from: a model to go on from: one in memory, the run that trained it or its name, or where one was saved.
         on_round: called in this thread with every round, in order and some time after it was done:
-            ``{"run", "round", "loss", "seconds"}``, rounds from 1, seconds since the first began. An exception of it
-            cancels the run, as one of ``on_event`` does, and is raised.
-        on_event: called in this thread with each event of the run, as :func:`~lambdaml_core.run.driver.run_job` does.
+            ``{"run", "round", "loss", "seconds", "figures"}``, rounds from 1, seconds since the first began, figures
+            what else the optimizer says of a round. An exception of it cancels the run, as one of ``on_event`` does,
+            and is raised.
+        on_event: called in this thread with each event of the run, as
+            :func:`~lambdaml_core.run.driver.driver.run_job` does.
 
     Raises:
         UsageError: something is wrong with the job or the data; the message says what. Nothing was started.
@@ -93,6 +103,7 @@ def train(
         "data": data,
         "model": model,
         "optimizer": optimizer,
+        "communicator": communicator,
         "provider": provider,
         "name": name,
         "seed": seed,
@@ -107,6 +118,10 @@ def train(
         "class_weight": class_weight,
         "init_from": os.fspath(init_from) if isinstance(init_from, str | os.PathLike) else None,
         "stop": stop,
+        "checkpoint": checkpoint,
+        "recovery": recovery,
+        "limits": limits,
+        "code": code,
     }
     initial = _initial(init_from)
     job, arrays = _job(x, y, {k: _plain(v) for k, v in keys.items() if v is not None})
@@ -114,25 +129,35 @@ def train(
         if function is not None and not callable(function):
             raise JobError(f"{keyword} must be a function, not {function!r}", hint=f"such as {keyword}=print")
     history: list[Event] = []
+    rounds_told: list[Event] = []
 
     def record_event(event: Event) -> None:
         if event["event"] == "epoch":
             history.append(event)
-        if event["event"] == "rounds" and on_round is not None:
-            for done in _each_round(event):
-                on_round(done)
+        if event["event"] == "rounds":
+            rounds_told.append(event)
+            if on_round is not None:
+                for done in _each_round(event):
+                    on_round(done)
         if on_event is not None:
             on_event(event)
 
     record = run_job(job, arrays=arrays, initial=initial, on_event=record_event)
-    return TrainedRun(decode(model_files(record["store"], record["run"])), record, history)
+    model_trained = decode(model_files(record["store"], record["run"]))
+    return TrainedRun(model_trained, record, history, rounds_of(rounds_told))
 
 
 def _each_round(event: Event) -> Iterator[Event]:
     """What one event says of several rounds, one by one."""
-    rounds = zip(event["loss"], event["seconds"], strict=True)
-    for number, (loss, seconds) in enumerate(rounds, event["first"]):
-        yield {"run": event["run"], "round": number, "loss": loss, "seconds": seconds}
+    for i, (loss, seconds) in enumerate(zip(event["loss"], event["seconds"], strict=True)):
+        figures = {name: column[i] for name, column in event["figures"].items()}
+        yield {
+            "run": event["run"],
+            "round": event["first"] + i,
+            "loss": loss,
+            "seconds": seconds,
+            "figures": figures,
+        }
 
 
 def _initial(init_from: Any) -> SavedModel | None:

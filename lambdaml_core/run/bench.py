@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, TypedDict
 
 import numpy as np
@@ -22,10 +23,12 @@ from numpy.typing import NDArray
 
 from lambdaml_core.comm.engine import Engine
 from lambdaml_core.comm.layout import Layout
-from lambdaml_core.comm.planner import CHUNK_BYTES
-from lambdaml_core.errors import RunError
+from lambdaml_core.comm.planner import chunk_length
+from lambdaml_core.errors import NotSupported, RunError
 from lambdaml_core.provider.local import worker_environment
-from lambdaml_core.run.plan import local_channel
+from lambdaml_core.run.driver.preflight import try_place
+from lambdaml_core.run.driver.scratch import local_channel
+from lambdaml_core.run.spec import Place
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import FullStorage, StorageURL, open_storage, storage_reference
 from lambdaml_core.storage.base import Parts
@@ -57,6 +60,7 @@ def bench_collectives(
         repeats: repetitions of each; None = more for smaller messages.
 
     Raises:
+        StorageError: it cannot be used; before any worker is started.
         RunError: a worker failed; the message has its last line.
     """
     if storage is None:
@@ -66,7 +70,8 @@ def bench_collectives(
         finally:
             shutil.rmtree(StorageURL.parse(url).path)
         return
-    reference = storage_reference(storage)
+    reference = storage_reference(storage, channel=True)
+    try_place(Place(storage, reference), "channel", f"bench-{secrets.token_hex(6)}")
     for size, k in itertools.product(sizes, aggregators):
         yield _measure(storage, reference, workers, size, k, repeats)
 
@@ -75,17 +80,19 @@ def _measure(storage: str, reference: Reference, workers: int, size: int, aggreg
     prefix = f"bench-{secrets.token_hex(6)}"
     job = {
         "storage": storage,
-        "reference": vars(reference),
+        "reference": asdict(reference),  # with that of a storage within a layer
         "prefix": prefix,
         "size": workers,
         "aggregators": aggregators,
         "bytes": size,
         "repeats": repeats or default_repeats(size),
     }
+    left: list[str] = []
     try:
         times = run_workers("lambdaml_core.run.bench", job, workers)
+        left = [key for t in times for key in t["left"]]
     finally:
-        _sweep(storage, reference, prefix)
+        _sweep(storage, reference, prefix, left)
     return Row(
         op="all_reduce",
         aggregators=aggregators,
@@ -102,7 +109,7 @@ def default_repeats(size: int) -> int:
     return max(9, min(300, 1_200_000_000 // (size + 4_000_000)))
 
 
-def run_workers(module: str, job: dict[str, Any], workers: int) -> list[dict[str, float]]:
+def run_workers(module: str, job: dict[str, Any], workers: int) -> list[dict[str, Any]]:
     """Run ``python -m module JSON`` once per rank, side by side; returns the JSON that each prints.
 
     Raises:
@@ -130,10 +137,10 @@ def run_workers(module: str, job: dict[str, Any], workers: int) -> list[dict[str
     return [json.loads(output) for output, _ in outputs]
 
 
-def _worker(job: dict[str, Any]) -> dict[str, float]:
+def _worker(job: dict[str, Any]) -> dict[str, Any]:
     storage = Prefix(open_storage(job["storage"], Reference(**job["reference"])), job["prefix"])
     rank, size, aggregators = job["rank"], job["size"], job["aggregators"]
-    x = {"x": np.full(job["bytes"] // 4, 0.0, np.float32)}
+    x = {"x": np.ones(job["bytes"] // 4, np.float32)}  # zeros would hardly travel
     engine = Engine(storage, rank=rank, size=size, aggregators=aggregators)
     engine.barrier()
     median = median_time(lambda: engine.all_reduce(x), job["repeats"])
@@ -141,8 +148,9 @@ def _worker(job: dict[str, Any]) -> dict[str, float]:
     engine.barrier()
     raw_median = median_time(raw.once, job["repeats"])
     engine.barrier()
+    engine.close()
     storage.close()
-    return {"median_s": median, "raw_s": raw_median}
+    return {"median_s": median, "raw_s": raw_median, "left": engine.left()}
 
 
 def median_time(call: Callable[[], None], repeats: int) -> float:
@@ -160,7 +168,7 @@ class _Raw:
 
     def __init__(self, storage: FullStorage, x: NDArray[Any], rank: int, size: int, aggregators: int) -> None:
         self._storage, self._x, self._name = storage, x, f"raw-{rank}"
-        layout = Layout({"x": x}, "sum", aggregators=aggregators, chunk_bytes=CHUNK_BYTES)
+        layout = Layout({"x": x}, "sum", aggregators=aggregators, chunk_bytes=chunk_length(storage.caps))
         self._chunks = []
         for chunk, pieces in enumerate(layout.chunks):
             lo, hi = (pieces[0].lo, pieces[-1].hi) if pieces else (0, 0)
@@ -170,20 +178,33 @@ class _Raw:
 
     def once(self) -> None:
         self._round += 1
-        for chunk, (lo, hi, gets) in enumerate(self._chunks):
-            key = f"{self._name}/{self._round}.{chunk}"
-            data: Parts = [self._x[lo:hi].data.cast("B")] if hi > lo else []
-            self._storage.put_many({key: data}, if_absent=True)
-            for _ in range(gets):
-                value = self._storage.get_many([key])[key]
+        together = self._storage.caps.parallel  # as many chunks as the storage moves at once
+        for first in range(0, len(self._chunks), together):
+            self._move(first, self._chunks[first : first + together])
+
+    def _move(self, first: int, chunks: Sequence[tuple[int, int, int]]) -> None:
+        keys = {f"{self._name}/{self._round}.{number}": chunk for number, chunk in enumerate(chunks, first)}
+        self._storage.put_many({key: self._data(lo, hi) for key, (lo, hi, _) in keys.items()}, if_absent=True)
+        for turn in range(max(gets for _, _, gets in chunks)):
+            found = self._storage.get_many([key for key, (_, _, gets) in keys.items() if gets > turn])
+            for key, value in found.items():
+                lo, hi, _ = keys[key]
                 self._x[lo:hi] = np.frombuffer(value, np.float32)
-            self._storage.delete([key])
+        self._storage.delete(keys)
+
+    def _data(self, lo: int, hi: int) -> Parts:
+        return [self._x[lo:hi].data.cast("B")] if hi > lo else []
 
 
-def _sweep(storage: str, reference: Reference, prefix: str) -> None:
-    left = Prefix(open_storage(storage, reference), prefix)
-    left.delete(list(left.list("")))
-    left.close()
+def _sweep(storage: str, reference: Reference, prefix: str, left: Sequence[str]) -> None:
+    """Delete what is there; where that cannot be listed, what workers have said they left."""
+    place = Prefix(open_storage(storage, reference), prefix)
+    try:
+        keys = list(place.list(""))
+    except NotSupported:
+        keys = list(left)
+    place.delete(keys)
+    place.close()
 
 
 if __name__ == "__main__":

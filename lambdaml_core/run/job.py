@@ -9,16 +9,22 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lambdaml_core.errors import JobError
 from lambdaml_core.options import join_path, nearest, option, parse
 from lambdaml_core.registry import default_registry
-from lambdaml_core.run.spec import Stop, model_url
+from lambdaml_core.run.code import use
+from lambdaml_core.run.spec import Checkpointing, Limits, Recovery, Stop, model_url
 from lambdaml_core.specs import Kind, Reference
 from lambdaml_core.storage.url import StorageURL
 
-__all__ = ["DataSource", "Job", "default_store", "storage_url"]
+__all__ = ["AUTO", "DataSource", "Job", "default_store", "storage_url"]
+
+T = TypeVar("T")
+
+AUTO = "auto"
+"""What ``aggregators`` is where the driver settles it, by what the channel takes and costs."""
 
 _AGGREGATOR_WORDS = {
     "allreduce": "1",
@@ -27,10 +33,16 @@ _AGGREGATOR_WORDS = {
     "scatter_reduce": "all",
     "reduce_scatter": "all",
 }
+_ASYNCHRONOUS = "async"
+"""The paper's word, among those for patterns, for what is an option of optimizers."""
+_AGGREGATORS = "give a number from 1 to workers, all or auto"
 _FORMAT_WORDS = {"dense_libsvm": {"layout": "dense"}, "sparse_libsvm": {"layout": "sparse"}}
+_PLUGINS = ("model", "optimizer", "communicator", "provider")
+_TABLES: dict[str, type[Any]] = {"stop": Stop, "checkpoint": Checkpointing, "recovery": Recovery, "limits": Limits}
+_EXAMPLES = {"stop": "loss = 0.3", "checkpoint": "seconds = 10", "recovery": "restarts = 3", "limits": "cost_usd = 2"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _RUN = re.compile(r"\d{8}-\d{6}-[A-Za-z0-9_-]+")  # as the driver names them
-_SECRET = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
+_SECRET = re.compile(r"password|passwd|secret|token|credential|(api|access|private)_?key", re.IGNORECASE)
 _FROM_ENVIRONMENT = re.compile(r"\{env:[A-Za-z_][A-Za-z0-9_]*\}")
 
 
@@ -78,8 +90,13 @@ class _Settings:
     class_weight: str | dict[str, float] | None = option(  # noqa: RUF009  (it makes a field)
         None, help='what a row of each class counts, by label; "balanced" = as much as those of any other class'
     )
+    code: tuple[str, ...] = option(
+        (), help='files of your own that workers import, such as ["net.py", "layers/"]; plugins may be among them'
+    )
     init_from: str | None = option(None, help="a saved model to go on from: a directory, a URL, or a run of the store")
-    aggregators: int = option(1, help='ranks that fold: 1 = AllReduce by a leader, "all" = ScatterReduce', minimum=1)
+    aggregators: int | str = option(
+        1, help='ranks that fold: 1 = AllReduce by a leader, "all" = ScatterReduce, "auto" = the quickest', minimum=1
+    )
     store: str = option("", help="URL of the durable place for runs; default: LAMBDAML_STORE, else the data home")
     channel: str | None = option(None, help="URL where collectives exchange; default: chosen by provider")
 
@@ -89,13 +106,18 @@ class Job(_Settings):
     """A job that has been checked: names are resolved, options typed, paths absolute, words of the paper replaced.
 
     ``epochs`` and ``rounds`` are never both None, ``store`` is a URL, and ``aggregators`` is a number up to
-    ``workers``. ``init_from`` is a URL. No URL holds a literal secret.
+    ``workers``, or "auto", which the driver settles. ``init_from`` is a URL. No URL holds a literal secret. The paths
+    of ``code`` are absolute, and its modules can be imported until a job with other code is made.
     """
 
     data: DataSource = DataSource()
     stop: Stop
+    checkpoint: Checkpointing
+    recovery: Recovery
+    limits: Limits
     model: Reference
     optimizer: Reference
+    communicator: Reference
     provider: Reference
 
     @classmethod
@@ -108,20 +130,26 @@ class Job(_Settings):
 
         Raises:
             JobError, OptionError: a key is unknown, of the wrong type or out of range; the message has its dotted path.
-            PluginError: a model, optimizer, provider or format cannot be found.
+            PluginError: a model, optimizer, communicator, provider or format cannot be found.
             URLError: the store or the channel is no storage URL.
         """
         base = base or Path.cwd()
-        tables = {k: values.get(k) for k in ("data", "stop", "model", "optimizer", "provider")}
+        tables = {k: values.get(k) for k in ("data", *_TABLES, *_PLUGINS)}
         top = {k: v for k, v in values.items() if k not in tables and v is not None}
         known = {f.name for f in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
                 raise JobError(f"unknown key {key} in the job", hint=nearest(key, known))
+        if top.get("aggregators") == _ASYNCHRONOUS:
+            top["aggregators"] = 1  # of the few collectives that there are
+            optimizer = _table("optimizer", tables["optimizer"], "name")
+            tables["optimizer"] = {"name": "ga_sgd", **optimizer, "asynchronous": True}
         if "aggregators" in top:
             top["aggregators"] = _aggregators(top["aggregators"], top.get("workers", _Settings.workers))
         settings = vars(parse(_Settings, top))
         _check_settings(settings)
+        settings["code"] = tuple(os.path.normpath(base / Path(path).expanduser()) for path in settings["code"])
+        use(settings["code"])
         if settings["epochs"] is None and settings["rounds"] is None:
             settings["epochs"] = 10
         settings["store"] = storage_url(settings["store"] or default_store(), "store", base)
@@ -132,9 +160,10 @@ class Job(_Settings):
         return cls(
             **settings,
             data=_data(tables["data"], base),
-            stop=_stop(tables["stop"]),
+            **{name: _typed(kind, name, tables[name]) for name, kind in _TABLES.items()},
             model=_choice("model", tables["model"], "logistic_regression"),
             optimizer=_choice("optimizer", tables["optimizer"], "ga_sgd"),
+            communicator=_choice("communicator", tables["communicator"], "aggregate"),
             provider=_choice("provider", tables["provider"], "local"),
         )
 
@@ -164,11 +193,10 @@ class Job(_Settings):
     def to_mapping(self) -> dict[str, Any]:
         """The job as JSON; :meth:`from_mapping` takes it back."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(_Settings)}
-        for name in ("model", "optimizer", "provider"):
-            values[name] = _flat(getattr(self, name))
+        values |= {name: _flat(getattr(self, name)) for name in _PLUGINS}
+        values |= {name: dataclasses.asdict(getattr(self, name)) for name in _TABLES}
         data = {f.name: getattr(self.data, f.name) for f in dataclasses.fields(DataSource)}
-        values["data"] = data | {"format": self.data.format and _flat(self.data.format)}
-        return values | {"stop": dataclasses.asdict(self.stop)}
+        return values | {"data": data | {"format": self.data.format and _flat(self.data.format)}}
 
 
 def default_store() -> str:
@@ -215,12 +243,12 @@ def _init_from(text: str, store: str, base: Path) -> str:
 def _aggregators(value: Any, workers: Any) -> Any:
     """A number for the words; what is no word is left to the check of types."""
     word = _AGGREGATOR_WORDS.get(value, value) if isinstance(value, str) else value
-    if word == "auto":
-        raise JobError("aggregators = auto is not there yet", hint="give a number from 1 to workers, or all")
     if word == "all":
         return workers
-    if isinstance(word, str) and not word.isdecimal():
-        raise JobError(f"aggregators cannot be {value!r}", hint="give a number from 1 to workers, or all")
+    if isinstance(word, str) and word != AUTO:
+        if not word.isdecimal():
+            raise JobError(f"aggregators cannot be {value!r}", hint=_AGGREGATORS)
+        return int(word)
     return word
 
 
@@ -232,11 +260,9 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise JobError("class_weight has a weight below 0", hint="a row of weight 0 does not count at all")
     if settings["name"] is not None and not _NAME.fullmatch(settings["name"]):
         raise JobError(f"name cannot be {settings['name']!r}", hint="up to 40 letters, digits, - and _")
-    if settings["aggregators"] > settings["workers"]:
-        raise JobError(
-            f"aggregators = {settings['aggregators']} is more than workers = {settings['workers']}",
-            hint="give a number from 1 to workers, or all",
-        )
+    aggregators = settings["aggregators"]
+    if aggregators != AUTO and aggregators > settings["workers"]:
+        raise JobError(f"aggregators = {aggregators} is more than workers = {settings['workers']}", hint=_AGGREGATORS)
 
 
 def _table(where: str, value: Any, word: str) -> dict[str, Any]:
@@ -260,10 +286,11 @@ def _choice(kind: Kind, value: Any, default: str | None = None, *, where: str = 
     return default_registry().resolve(kind, name, table, where=where)
 
 
-def _stop(value: Any) -> Stop:
+def _typed(kind: type[T], name: str, value: Any) -> T:
+    """A table whose keys are all typed."""
     if value is not None and not isinstance(value, Mapping):
-        raise JobError(f"stop must be a table, not {value!r}", hint="such as stop = { loss = 0.3 }")
-    return parse(Stop, value or {}, where="stop")
+        raise JobError(f"{name} must be a table, not {value!r}", hint=f"such as {name} = {{ {_EXAMPLES[name]} }}")
+    return parse(kind, value or {}, where=name)
 
 
 def _data(value: Any, base: Path) -> DataSource:

@@ -28,8 +28,9 @@ from lambdaml_core.run.modelfile import (
     parse_files,
     save_files,
 )
-from lambdaml_core.specs import Reference
+from lambdaml_core.specs import ModelSpec, Reference, Target
 from lambdaml_core.storage import open_storage
+from lambdaml_core.storage.retry import FIRST_S
 
 __all__ = ["DESCRIPTION", "WEIGHTS", "Predictions", "SavedModel", "decide", "decode", "encode", "load", "save_files"]
 
@@ -59,7 +60,7 @@ def _reading(where: str) -> Iterator[Callable[[str], bytes]]:
     if "://" not in where:
         yield lambda name: _regular(Path(where) / name).read_bytes()
         return
-    with contextlib.closing(open_storage(where)) as storage:
+    with contextlib.closing(open_storage(where, first_s=FIRST_S)) as storage:
         yield lambda name: bytes(storage.get(name))
 
 
@@ -123,10 +124,20 @@ class SavedModel:
         says = f"labels {self.labels}" if self.labels else "predicts numbers"
         return f"<SavedModel {self.model.name}: {self.features} features, {says}>"
 
+    @property
+    def target(self) -> Target:
+        """What it tells: the ``class`` of a row, or a ``number``; ``none``: it looks at no labels."""
+        from lambdaml_core.registry import default_registry
+
+        spec = default_registry().find("model", self.model.name)
+        assert isinstance(spec, ModelSpec)  # noqa: S101 - the registry looks by kind
+        return spec.target
+
     # --- rows in memory
 
     def predict(self, x: ArrayLike | Any) -> NDArray[Any]:
-        """(n,) the class of each row, in the user's own values; float64 numbers where the model learnt numbers."""
+        """(n,) the class of each row, in the user's own values; float64 numbers where the model learnt numbers, and
+        int64 ones of groups that it found without labels."""
         return self._values(self._batch(x))
 
     def decision_function(self, x: ArrayLike | Any) -> NDArray[Any]:
@@ -147,16 +158,21 @@ class SavedModel:
         """
         return self._probable().probabilities(self.params.astype(np.float64), self._batch(x))
 
-    def evaluate(self, x: ArrayLike | Any, y: ArrayLike) -> Mapping[str, float]:
+    def evaluate(self, x: ArrayLike | Any, y: ArrayLike | None = None) -> Mapping[str, float]:
         """Figures on these rows: ``loss``, and ``accuracy``, ``baseline_accuracy``, ``auc``, or ``rmse`` and ``r2``.
 
         Args:
-            y: (n,) labels in the user's own values, or numbers.
+            y: (n,) labels in the user's own values, or numbers; not looked at where the target is ``none``.
 
         Raises:
             DataError: no rows, other lengths, or a label that the model does not know.
         """
-        batch, targets = self._batch(x), self._targets(y)
+        batch = self._batch(x)
+        if self.target == "none":
+            return self._figures([batch])
+        if y is None:
+            raise DataError("y is missing", hint="give one label for each row")
+        targets = self._targets(y)
         if len(targets) != batch.n:
             raise DataError(f"x has {batch.n} rows and y {len(targets)}", hint="give one label for each row")
         return self._figures([batch._replace(y=targets)])
@@ -190,9 +206,13 @@ class SavedModel:
     def evaluate_file(self, source: str | os.PathLike[str], *, format: Reference | None = None) -> Mapping[str, float]:
         """The figures of :meth:`evaluate` for the labelled rows of a file, a folder or a glob, and ``rows``.
 
+        Rows need no labels where the target is ``none``.
+
         Raises:
             DataError: as :meth:`predict_file`; or there are no labels, or one that the model does not know.
         """
+        if self.target == "none":
+            return self._figures(batch for batch, _ in self._blocks(source, format, labelled=False))
         return self._figures(self._labelled(source, format))
 
     # --- what it has learnt

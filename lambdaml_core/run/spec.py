@@ -5,31 +5,33 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lambdaml_core.errors import OptionError, RunError
 from lambdaml_core.options import option
 from lambdaml_core.specs import Reference
-from lambdaml_core.storage import FullStorage, StorageURL, open_storage, storage_reference
-from lambdaml_core.storage.layers import Prefix
+from lambdaml_core.storage import FullStorage, StorageURL, build_storage, open_storage, storage_reference
+from lambdaml_core.storage.base import SupportsList
+from lambdaml_core.storage.layers import Counts, Prefix
 
-SCHEMA = 2
-ENTRY = "lambdaml_core.run.worker:run_worker"
+SCHEMA = 5
+ENTRY = "lambdaml_core.run.worker.worker:run_worker"
 """What a provider is told to run."""
 PATIENCE = 3
 """Looks without improvement that end a run where the job names no other number."""
 
-# The keys of a run, below its prefix. The driver writes initial parameters, spec, signs of life and end; rank 0 writes
-# progress, events, model/... and, last of all, the result; every worker attempts/<generation>/<rank>/<n>, ends/<rank>,
-# errors/<rank>.
+# The keys of a run, below its prefix; those of one generation and its workers are in records/attempts.py. A driver
+# writes initial parameters, deployment, spec (then the run exists) and signs of life; rank 0 writes progress, events,
+# model/... and, last of all, the result.
 SPEC = "spec.json"
 INITIAL = "initial.safetensors"
+DEPLOYMENT = "deployment.json"
+DRIVER = "driver.json"
 PROGRESS = "progress.json"
 RESULT = "result.json"
-END = "end.json"
-DRIVER = "driver.json"
+CODE = "code.zip"
 
 
 def event_key(number: int) -> str:
@@ -37,18 +39,8 @@ def event_key(number: int) -> str:
     return f"events/{number:06d}.json"
 
 
-def end_key(rank: int) -> str:
-    """The key of what a worker says when it ends well."""
-    return f"ends/{rank}.json"
-
-
-def error_key(rank: int) -> str:
-    """The key of what a worker says when it ends with an error."""
-    return f"errors/{rank}.json"
-
-
 def log_key(rank: int) -> str:
-    """The key of the log of a worker of a failed run."""
+    """The key of the log of a worker of a run that has ended."""
     return f"logs/{rank}.txt"
 
 
@@ -60,13 +52,21 @@ class Place:
     reference: Reference
 
     @classmethod
-    def of(cls, url: str) -> Place:
-        """The place of a URL; raises as :func:`~lambdaml_core.storage.storage_reference`."""
-        return cls(url, storage_reference(url))
+    def of(cls, url: str, *, channel: bool = False) -> Place:
+        """The place of a URL, as :func:`~lambdaml_core.storage.storage_reference`."""
+        return cls(url, storage_reference(url, channel=channel))
 
-    def open(self) -> FullStorage:
-        """Open it; no I/O happens until it is used."""
-        return open_storage(self.url, self.reference)
+    def open(self, counts: Counts | None = None, interrupt: Callable[[], None] | None = None) -> FullStorage:
+        """Open it, as :func:`~lambdaml_core.storage.open_storage`."""
+        return open_storage(self.url, self.reference, counts, interrupt)
+
+    def lists(self) -> bool:
+        """Whether its keys can be listed, whatever layers are around it; no I/O."""
+        url, reference = StorageURL.parse(self.url), self.reference
+        while reference.inner is not None:
+            url, reference = url.inner(), reference.inner
+        with contextlib.closing(build_storage(url.text(), reference)) as storage:
+            return isinstance(storage, SupportsList)
 
 
 @dataclass(frozen=True)
@@ -86,28 +86,80 @@ class Stop:
             raise OptionError("stop.patience needs stop.improvement", hint="such as improvement = 0.001")
 
 
+@dataclass(frozen=True)
+class Checkpointing:
+    """The table ``[checkpoint]`` of a job: one is due by whichever comes first. A worker that is replaced goes on from
+    the newest; results of collectives are kept until two newer checkpoints exist."""
+
+    enabled: bool = option(True, help="without, a worker that is lost ends the run")
+    rounds: int | None = option(1000, help="rounds from one to the next", minimum=1)
+    seconds: float | None = option(30.0, help="time from one to the next", unit="s", above=0)
+    retain_bytes: int | None = option(
+        None,
+        help="results that the channel keeps for replacements, at most; default: 64 MiB, or 8 messages if that is more",
+        unit="bytes",
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The table ``[recovery]`` of a job."""
+
+    deadline_s: float = option(
+        60.0, help="least time without a sign of life of a worker, or an answer of a storage", unit="s", above=0
+    )
+    heartbeat_s: float | None = option(
+        None, help="time between signs of life; default: 1 s on one machine, else 5 s", unit="s", above=0
+    )
+    longest_step_s: float = option(
+        3600.0, help="a worker that takes longer for one local step hangs, and is replaced", unit="s", above=0
+    )
+    restarts: int = option(
+        10, help="times in a row that a worker is started again without getting any further", minimum=0
+    )
+    successions: int = option(1000, help="times that a worker may hand over to a successor", minimum=0)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The table ``[limits]`` of a job: a run that passes one is ended by its driver, and can be resumed."""
+
+    cost_usd: float | None = option(
+        None, help="what a run may cost, storage and workers, as far as its workers have told", unit="USD", above=0
+    )
+    seconds: float | None = option(
+        None, help="how long it may take from the first launch on; anew where it is resumed", unit="s", above=0
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """All that a worker needs to know, with every plugin resolved.
 
     Attributes:
-        generation: rises by one whenever the run is resumed; part of every key of the channel.
         created: UTC, ISO 8601.
         rounds: rounds of the optimizer to do, ``epochs`` and ``rounds`` of the job taken together.
         steps_per_round: mini-batches that each goes through.
         evaluate: rounds from one look at the validation rows to the next.
         stop: what may end the run before.
+        checkpoint: nothing in it is None but what is not to make one due.
+        recovery: nothing in it is None.
         class_weight: for each class number, what a row of it counts; None = 1 for every row.
+        code: SHA-256 of the user's own files, which are in the store; None = there are none.
         initial: SHA-256 of the parameters to start from, which are in the store; None = the model's own.
+        aggregators_reason: why so many, where the job left that to the driver.
         pattern: how one chunk of a collective moves.
+        provider: who runs the workers, for a worker that starts its successor.
+        scope: how far storage must reach for these workers to meet; where that is the network, so are they.
         data, data_prefix: where the partition is; an empty prefix is the top of that storage.
         data_checksum: of its manifest, and so of all its rows.
-        usd: dollars per request of store and channel, by class.
+        usd: dollars of store and channel: per request, by class, and per byte ``sent`` and ``received``; and of a
+            ``worker``: per ``seconds``, ``launches`` and ``log_bytes``.
         job: the job, for people.
     """
 
     run: str
-    generation: int
     created: str
     seed: int
     workers: int
@@ -116,19 +168,31 @@ class Spec:
     steps_per_round: int
     evaluate: int
     stop: Stop
+    checkpoint: Checkpointing
+    recovery: Recovery
+    limits: Limits
     class_weight: tuple[float, ...] | None
+    code: str | None
     initial: str | None
     aggregators: int
+    aggregators_reason: str | None
     store: Place
     channel: Place
     model: Reference
     optimizer: Reference
     pattern: Reference
+    provider: Reference
+    scope: str
     data: Place
     data_prefix: str
     data_checksum: str
     usd: Mapping[str, Mapping[str, float]]
     job: Mapping[str, Any]
+
+    def shape(self) -> dict[str, Any]:
+        """What the event ``launched`` says of it."""
+        names = ("workers", "rounds", "aggregators", "aggregators_reason")
+        return {name: getattr(self, name) for name in names}
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -147,9 +211,12 @@ class Spec:
             raise RunError("this run was made by another version of lambdaml", hint="use that version")
         for name in ("store", "channel", "data"):
             values[name] = Place(values[name]["url"], Reference(**values[name]["reference"]))
-        for name in ("model", "optimizer", "pattern"):
+        for name in ("model", "optimizer", "pattern", "provider"):
             values[name] = Reference(**values[name])
         values["stop"] = Stop(**values["stop"])
+        values["checkpoint"] = Checkpointing(**values["checkpoint"])
+        values["recovery"] = Recovery(**values["recovery"])
+        values["limits"] = Limits(**values["limits"])
         values["class_weight"] = values["class_weight"] and tuple(values["class_weight"])
         return cls(**values)
 

@@ -18,6 +18,9 @@ class _Engine(Communicator, Protocol):
     @property
     def waited_s(self) -> float: ...
 
+    @property
+    def sequence(self) -> int: ...
+
 
 class Clock:
     """Seconds by purpose. Time is ``start`` before :meth:`ready` and ``compute`` after it, unless something says that
@@ -35,6 +38,7 @@ class Clock:
         self.began_s = time.time() - (time.perf_counter() - began)
         self._began = began
         self._start: float | None = None
+        self._stopped: float | None = None
         self._cuts: list[tuple[float, Mapping[str, float]]] = []
         self._rounds, self._stride = 0, 1
 
@@ -61,14 +65,18 @@ class Clock:
                 del self._cuts[1::2]  # a cut is a total, so leaving one out merges two slices
                 self._stride *= 2
 
+    def stop(self) -> None:
+        """The work is done: from here on ``report`` and ``timeline`` speak of this moment."""
+        self._stopped = self.elapsed_s()
+
     def report(self) -> dict[str, float]:
         """All seconds up to now; they add up to the age of the process."""
-        return self._report(time.perf_counter() - self._began)
+        return self._report(self.elapsed_s())
 
     def timeline(self) -> dict[str, list[float]]:
         """Seconds by purpose in each slice of the time up to now, at most 400; ``until`` is where a slice ends, in
         seconds since the process was started."""
-        until = time.perf_counter() - self._began
+        until = self.elapsed_s()
         cuts = [*self._cuts, (until, self._report(until))]
         before = [dict.fromkeys(cuts[0][1], 0.0), *(totals for _, totals in cuts)]
         slices = {
@@ -77,8 +85,12 @@ class Clock:
         }
         return {"until": [round(until, 6) for until, _ in cuts], **slices}
 
+    def elapsed_s(self) -> float:
+        """The age of the process."""
+        return time.perf_counter() - self._began if self._stopped is None else self._stopped
+
     def _cut(self) -> None:
-        until = time.perf_counter() - self._began
+        until = self.elapsed_s()
         self._cuts.append((until, self._report(until)))
 
     def _report(self, elapsed: float) -> dict[str, float]:
@@ -95,6 +107,11 @@ class TimedCommunicator:
         self._inner = inner
         self._clock = clock
         self._filling = 0.0
+
+    @property
+    def sequence(self) -> int:
+        """Number of the next collective."""
+        return self._inner.sequence
 
     def all_reduce(self, x: Arrays, op: Op | Mapping[str, Op] = "sum", *, fill: Fill | None = None) -> None:
         with self._timed():

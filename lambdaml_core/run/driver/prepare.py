@@ -13,16 +13,18 @@ from typing import Any, NamedTuple, TypeAlias
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.frames import frame_schema
 from lambdaml_core.data.partition import partition
-from lambdaml_core.data.shards import Manifest
+from lambdaml_core.data.shards import MANIFEST_KEY, Manifest
 from lambdaml_core.data.sources import data_files, format_of
 from lambdaml_core.errors import DataError, JobError
 from lambdaml_core.options import nearest
-from lambdaml_core.registry import default_registry
+from lambdaml_core.run.driver.aggregators import Settled
+from lambdaml_core.run.driver.plan import Plan
+from lambdaml_core.run.driver.preflight import look_for
+from lambdaml_core.run.driver.scratch import retain_bytes
 from lambdaml_core.run.job import Job
-from lambdaml_core.run.plan import Plan
 from lambdaml_core.run.saved import SavedModel, load
 from lambdaml_core.run.spec import Place, Spec
-from lambdaml_core.run.training import evaluation_period
+from lambdaml_core.run.worker.training import evaluation_period
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import FullStorage, StorageURL
 from lambdaml_core.storage.layers import Prefix
@@ -87,7 +89,7 @@ def check_initial(saved: SavedModel, data: Prepared) -> None:
         raise DataError(
             f"the data has {manifest.features} features, and init_from was trained on {saved.features}", hint=hint
         )
-    if tuple(saved.labels) != manifest.labels:
+    if saved.target != "none" and tuple(saved.labels) != manifest.labels:
         raise DataError(
             f"the data has the labels {_some(manifest.labels)}, and init_from was trained on {_some(saved.labels)}",
             hint=hint,
@@ -125,10 +127,10 @@ def prepare_data(
     job, source = plan.job, plan.job.data.source
     if source is not None and "://" in source:
         place = Place.of(source)
-        return Prepared(place, "", _manifest(place), made=False)
+        return Prepared(place, "", read_manifest(place), made=False)
     out = Prefix(store, "data")
     if arrays is not None:
-        arrays, format = _labelled(*arrays, job.data.format)
+        arrays, format = _labelled(*arrays, job.data.format, needed=plan.target != "none")
     settings: dict[str, Any] = {
         "shards": job.data.shards or (1 if _is_little(source, arrays) else job.workers),
         "seed": job.seed,
@@ -147,8 +149,11 @@ def prepare_data(
     return Prepared(plan.store, f"runs/{run}/data", manifest, made=True)
 
 
-def _labelled(x: Any, y: Any, format: Reference | None) -> tuple[Arrays, Reference | None]:
+def _labelled(x: Any, y: Any, format: Reference | None, *, needed: bool) -> tuple[Arrays, Reference | None]:
     """Rows and labels, which may be a column of a frame, and how the other columns are taken.
+
+    Args:
+        needed: whether there must be labels.
 
     Raises:
         JobError: labels are missing or given twice, or the format is one of files.
@@ -159,7 +164,7 @@ def _labelled(x: Any, y: Any, format: Reference | None) -> tuple[Arrays, Referen
         )
     label = format.values["label"] if format is not None else None
     if format is None or label is None:
-        if y is None:
+        if y is None and needed:
             raise JobError(
                 "labels are missing: train(x, y)",
                 hint='or name the column of a frame: data={"format": {"name": "frame", "label": "y"}}',
@@ -186,13 +191,20 @@ def _is_little(source: str | None, arrays: Arrays | None) -> bool:
     """Whether all rows go into one shard: quicker, and fewer rows than workers are then told as what they are."""
     try:
         if arrays is not None:
-            return len(arrays[1]) < _LITTLE_ROWS
+            return int(arrays[0].shape[0]) < _LITTLE_ROWS
         return sum(file.stat().st_size for file in data_files(source or "")) < _LITTLE_BYTES
-    except (OSError, TypeError):
+    except (OSError, AttributeError, TypeError):
         return True  # who reads it says what is wrong with it
 
 
-def _manifest(place: Place) -> Manifest:
+def read_manifest(place: Place) -> Manifest:
+    """The manifest of a partition.
+
+    Raises:
+        DataError: there is none.
+        StorageError: it cannot be reached.
+    """
+    look_for(place, "partition", MANIFEST_KEY)
     store = place.open()
     try:
         return Manifest.load(store)
@@ -205,26 +217,25 @@ def _manifest(place: Place) -> Manifest:
 # --- the specification ----------------------------------------------------------------------------------------
 
 
-def make_spec(plan: Plan, run: str, channel: Place, data: Prepared, initial: SavedModel | None) -> Spec:
+def make_spec(
+    plan: Plan,
+    run: str,
+    channel: Place,
+    data: Prepared,
+    initial: SavedModel | None,
+    message_bytes: int,
+    settled: Settled,
+    code: str | None = None,
+) -> Spec:
     """The specification of a run.
 
     Raises:
-        JobError: one round is longer than the epochs, or as :func:`class_weights`.
+        JobError: as :func:`count_rounds` and :func:`class_weights`.
     """
     job, manifest = plan.job, data.manifest
-    steps_per_epoch = -(-manifest.rows // job.batch_size)
-    steps_per_round = int(job.optimizer.build().steps_per_round(steps_per_epoch))
-    if job.epochs is not None and steps_per_round > job.epochs * steps_per_epoch:
-        raise JobError(
-            f"one round of {job.optimizer.name} is {steps_per_round} mini-batches, and epochs = {job.epochs} are "
-            f"{job.epochs * steps_per_epoch}",
-            hint=f"exchange sooner by the options of {job.optimizer.name}, or give rounds instead of epochs",
-        )
-    limits = [job.rounds, job.epochs and math.ceil(job.epochs * steps_per_epoch / steps_per_round)]
-    rounds = min(limit for limit in limits if limit is not None)
+    rounds, steps_per_round, steps_per_epoch = count_rounds(job, manifest.rows)
     return Spec(
         run=run,
-        generation=0,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=job.seed,
         workers=job.workers,
@@ -233,20 +244,45 @@ def make_spec(plan: Plan, run: str, channel: Place, data: Prepared, initial: Sav
         steps_per_round=steps_per_round,
         evaluate=job.evaluate or evaluation_period(rounds, math.ceil(steps_per_epoch / steps_per_round)),
         stop=job.stop,
+        checkpoint=dataclasses.replace(job.checkpoint, retain_bytes=retain_bytes(job, message_bytes)),
+        recovery=dataclasses.replace(job.recovery, heartbeat_s=plan.heartbeat_s),
+        limits=job.limits,
         class_weight=class_weights(job.class_weight, manifest),
+        code=code,
         initial=initial.sha256 if initial is not None else None,
-        aggregators=job.aggregators,
+        aggregators=settled.aggregators,
+        aggregators_reason=settled.reason,
         store=plan.store,
         channel=channel,
         model=job.model,
         optimizer=job.optimizer,
-        pattern=default_registry().resolve("communicator", "aggregate"),
+        pattern=job.communicator,
+        provider=job.provider,
+        scope=plan.scope,
         data=data.place,
         data_prefix=data.prefix,
         data_checksum=manifest.checksum,
         usd=plan.usd,
         job=job.to_mapping(),
     )
+
+
+def count_rounds(job: Job, rows: int) -> tuple[int, int, int]:
+    """The most rounds of a run, mini-batches of a round, and mini-batches of a pass.
+
+    Raises:
+        JobError: one round is longer than the epochs.
+    """
+    steps_per_epoch = -(-rows // job.batch_size)
+    steps_per_round = int(job.optimizer.build().steps_per_round(steps_per_epoch))
+    if job.epochs is not None and steps_per_round > job.epochs * steps_per_epoch:
+        raise JobError(
+            f"one round of {job.optimizer.name} is {steps_per_round} mini-batches, and epochs = {job.epochs} are "
+            f"{job.epochs * steps_per_epoch}",
+            hint=f"exchange sooner by the options of {job.optimizer.name}, or give rounds instead of epochs",
+        )
+    limits = [job.rounds, job.epochs and math.ceil(job.epochs * steps_per_epoch / steps_per_round)]
+    return min(limit for limit in limits if limit is not None), steps_per_round, steps_per_epoch
 
 
 def class_weights(wanted: str | Mapping[str, float] | None, manifest: Manifest) -> tuple[float, ...] | None:

@@ -6,20 +6,22 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
 from lambdaml_core.aligned import aligned_empty
-from lambdaml_core.comm.base import Communicator
 from lambdaml_core.data.base import Data
 from lambdaml_core.errors import RunError
 from lambdaml_core.models.base import Model, total_score
 from lambdaml_core.optim.base import Optimizer, State, Worker
+from lambdaml_core.run.records.checkpoints import Checkpoint
 from lambdaml_core.run.spec import Stop
-from lambdaml_core.run.stopping import LossWatch, TimeWatch
+from lambdaml_core.run.worker.control import ControlledCommunicator, Decision, NumberedCommunicator
+from lambdaml_core.run.worker.stopping import LossWatch
 
 _MOST_EVALUATIONS = 200  # of a run: with few rows an epoch is a round or two, and a look costs more than that
 
@@ -30,14 +32,16 @@ class Progress(NamedTuple):
     Attributes:
         round: rounds done.
         loss: mean training loss of the last round, as the optimizer says it.
-        seconds: since the first round began, by this worker's clock.
+        seconds: since the run's first round began, by this worker's clock.
         figures: the model's figures on the validation rows, if they were looked at after this round.
+        round_figures: what else the optimizer says of the round, such as residuals.
     """
 
     round: int
     loss: float
     seconds: float
     figures: Mapping[str, float] | None
+    round_figures: Mapping[str, float]
 
 
 class Outcome(NamedTuple):
@@ -47,9 +51,10 @@ class Outcome(NamedTuple):
         params: the trained parameters.
         rounds: rounds done.
         stop_reason: ``rounds``: all that were asked for; ``loss``, ``no improvement`` or ``seconds``: what
-            :class:`~lambdaml_core.run.stopping.Stop` says; ``converged``: the optimizer said so.
+            :class:`~lambdaml_core.run.spec.Stop` says; ``converged``: the optimizer said so.
         figures: of the validation rows; empty where there are none.
         train_loss: mean loss of all training rows, without penalty.
+        round_figures: what the optimizer has said of the last round, but for its loss.
     """
 
     params: NDArray[Any]
@@ -57,6 +62,48 @@ class Outcome(NamedTuple):
     stop_reason: str
     figures: Mapping[str, float]
     train_loss: float
+    round_figures: Mapping[str, float]
+
+
+class Keeper(Protocol):
+    """Who keeps checkpoints of a worker, and says whether it goes on."""
+
+    @property
+    def restored(self) -> Checkpoint | None:
+        """Where this attempt starts; its arrays become those of the training. None = the beginning."""
+
+    @property
+    def saves(self) -> bool:
+        """Whether a checkpoint may ever be due; equal on all ranks."""
+
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """The first round of this attempt begins, from here. May refuse what could not be saved after it."""
+
+    def due(self, round: int) -> bool:
+        """Whether a checkpoint is to be written once ``round`` rounds are done. Asked on rank 0, at most once a round;
+        a replay that finds the round's result goes by that."""
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write it: called on all ranks at the same rounds, but not after the last. Its arrays will change: they are to
+        be copied before this returns."""
+
+    def boundary(self, capture: Callable[[], Checkpoint]) -> None:
+        """A round that is not the last is done, told and, if it was due, saved. May raise to leave; ``capture`` gives
+        the checkpoint of this moment, whose arrays will change."""
+
+
+@dataclass
+class _Course:
+    """What a round finds and leaves: all that a checkpoint has to hold."""
+
+    state: State
+    done: int
+    losses: list[float]  # of the rounds since the last look
+    watch: LossWatch
+
+    def checkpoint(self, sequence: int) -> Checkpoint:
+        memory = {"losses": np.array(self.losses, np.float64), "watch": np.array(self.watch.memory)}
+        return Checkpoint(self.done, sequence, self.state, memory)
 
 
 class Trainer:
@@ -68,6 +115,8 @@ class Trainer:
         evaluate: rounds from one look at the validation rows to the next.
         stop: what may end the run before its last round.
         on_round: called after each round, on every rank; an exception of it ends the worker.
+        keeper: keeps checkpoints; on all ranks or on none.
+        elapsed_s: seconds from when the run's first round began, in another attempt, to when this one goes on.
         now: a clock in seconds. It ends a run where ``stop`` says so, and else touches no number.
     """
 
@@ -78,18 +127,23 @@ class Trainer:
         optimizer: Optimizer,
         data: Data,
         validation: Data | None,
-        comm: Communicator,
+        comm: NumberedCommunicator,
         seed: int,
         evaluate: int,
         on_round: Callable[[Progress], None],
         stop: Stop,
         initial: NDArray[Any] | None = None,
+        keeper: Keeper | None = None,
+        elapsed_s: float = 0.0,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._model, self._optimizer = model, optimizer
         self._data, self._validation = data, validation
-        self._comm, self._seed, self._on_round = comm, seed, on_round
+        self._seed, self._on_round, self._keeper = seed, on_round, keeper
         self._initial, self._evaluate, self._stop, self._now = initial, evaluate, stop, now
+        self._elapsed_s, self._began = elapsed_s, math.nan
+        decides = (keeper is not None and keeper.saves) or stop.seconds is not None
+        self._comm = ControlledCommunicator(comm, self._decide if decides else None)
         self._scratch: dict[str, NDArray[Any]] = {}
 
     def run(self, rounds: int) -> Outcome:
@@ -98,30 +152,59 @@ class Trainer:
         Raises:
             RunError: training diverged; on all ranks alike.
         """
-        state = self._start(rounds)
-        loss_watch, time_watch = LossWatch(self._stop), TimeWatch(self._stop.seconds, self._comm)
-        losses: list[float] = []  # of the rounds since the last look
+        course = self._course(rounds)
         figures: Mapping[str, float] = {}
-        done, reason = 0, ""
-        began = self._now()
+        told: Mapping[str, float] = {}
+        reason = ""
+        self._began = self._now() - self._elapsed_s
+
+        def capture() -> Checkpoint:
+            return course.checkpoint(self._comm.sequence)
+
+        if self._keeper is not None:
+            self._keeper.begin(capture())
         while not reason:
-            result = self._optimizer.round(self._worker(done, rounds), state)
-            done += 1
-            loss, seconds = result.get("loss", math.nan), self._now() - began
-            losses.append(loss)
+            self._comm.begin(course.done + 1)
+            result = self._optimizer.round(self._worker(course.done, rounds), course.state)
+            decision = self._comm.end()
+            course.done += 1
+            done, loss, seconds = course.done, result.get("loss", math.nan), self._seconds()
+            course.losses.append(loss)
+            told = {name: value for name, value in result.items() if name not in ("loss", "stop")}
             if result.get("stop", 0.0) > 0:
                 reason = "converged"
-            elif time_watch.is_up(done, seconds):
+            elif decision.time_up:
                 reason = "seconds"
             looked = bool(reason) or done == rounds or done % self._evaluate == 0
             if looked:
-                figures = self._figures(self._validation, state)
-                reason = reason or loss_watch.reason(figures["loss"] if figures else _mean(losses))
-                losses.clear()
+                figures = self._figures(self._validation, course.state)
+                reason = reason or course.watch.reason(figures["loss"] if figures else _mean(course.losses))
+                course.losses.clear()
             if done == rounds:
                 reason = reason or "rounds"
-            self._on_round(Progress(done, loss, seconds, figures if looked else None))
-        return Outcome(state.params, done, reason, figures, self._train_loss(state, done))
+            self._on_round(Progress(done, loss, seconds, figures if looked else None, told))
+            if self._keeper is not None and not reason:
+                if decision.checkpoint:
+                    self._keeper.save(capture())
+                self._keeper.boundary(capture)
+        train_loss = self._train_loss(course.state, course.done)
+        return Outcome(course.state.params, course.done, reason, figures, train_loss, told)
+
+    def _course(self, rounds: int) -> _Course:
+        """Where this attempt begins: at a checkpoint, or before the first round."""
+        restored = None if self._keeper is None else self._keeper.restored
+        if restored is None:
+            return _Course(self._start(rounds), 0, [], LossWatch(self._stop))
+        losses, watch = (restored.trainer[name].tolist() for name in ("losses", "watch"))
+        return _Course(restored.state, restored.round, losses, LossWatch(self._stop, *watch))
+
+    def _seconds(self) -> float:
+        return self._now() - self._began
+
+    def _decide(self, round: int) -> Decision:
+        """What this rank, if it is rank 0, has all ranks do after this round."""
+        time_up = self._stop.seconds is not None and self._seconds() >= self._stop.seconds
+        return Decision(time_up, self._keeper is not None and self._keeper.due(round))
 
     def _start(self, rounds: int) -> State:
         """The state before the first round, from parameters that are those of rank 0."""
@@ -138,7 +221,8 @@ class Trainer:
         def rng(purpose: str) -> Generator:
             return keyed_generator(self._seed, comm.rank, round, purpose)
 
-        return Worker(comm.rank, comm.size, round, rounds, self._model, self._data, comm, rng, self._array)
+        given = self._initial is not None
+        return Worker(comm.rank, comm.size, round, rounds, self._model, self._data, comm, rng, self._array, given=given)
 
     def _figures(self, data: Data | None, state: State) -> Mapping[str, float]:
         """The model's figures on the rows of all ranks; nothing where there are no rows to look at."""

@@ -13,8 +13,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupts:
     """Use as a context manager around a run. In a thread that is not the main one it does nothing.
 
-    Both signals raise KeyboardInterrupt until :meth:`defer` is called; then they are only noted, so that none can
-    come between starting a worker and knowing of it, or between two steps of cleaning up.
+    The first of them raises KeyboardInterrupt unless :meth:`defer` is called before; all others are only noted, so that
+    none can come between starting a worker and knowing of it, or between two steps of cleaning up.
     """
 
     def __init__(self) -> None:
@@ -41,6 +41,8 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._deferred:
-            raise KeyboardInterrupt
-        self._noted = True
+        if self._deferred:
+            self._noted = True
+            return
+        self._deferred = True
+        raise KeyboardInterrupt

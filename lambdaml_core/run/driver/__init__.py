@@ -1,0 +1,1 @@
+"""A driver's half of a run: planning, launching, replacing workers, resuming, cancelling, ending."""

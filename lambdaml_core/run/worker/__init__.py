@@ -1,0 +1,1 @@
+"""A worker's half of a run: training, checkpoints, signs of life, successors."""
