@@ -13,8 +13,43 @@ from lambdaml_core.options import option
 class FileOptions:
     """Options of ``file://``."""
 
+    sync: bool = option(True, help="put a value on the disk before it counts as stored; costs nothing on tmpfs")
     recycle: bool = option(True, help="keep the memory of deleted values for new ones")
     recycle_bytes: int = option(512 << 20, help="most memory kept for new values", unit="bytes", minimum=0)
+
+
+@dataclass(frozen=True)
+class FaultOptions:
+    """Options of ``fault+URL``, in the query of the URL beside those of the storage within."""
+
+    fault_seed: int = option(0, help="what all faults follow from")
+    fault_delay: float = option(0.0, help="share of the requests that are late", minimum=0, maximum=1)
+    fault_delay_s: float = option(0.05, help="how late", unit="s", minimum=0)
+    fault_lost: float = option(
+        0.0, help="share of the requests that are carried out and whose answer is lost", minimum=0, maximum=1
+    )
+    fault_duplicate: float = option(0.0, help="share of the requests that are made twice", minimum=0, maximum=1)
+    fault_truncate: float = option(0.0, help="share of the values that are stored cut short", minimum=0, maximum=1)
+    fault_evict: float = option(
+        0.0, help="share of the values whose storing deletes an older one", minimum=0, maximum=1
+    )
+    fault_latency_s: float = option(0.0, help="what every request takes longer", unit="s", minimum=0)
+    fault_bytes_per_s: float = option(0.0, help="bandwidth of one connection; 0 = any", unit="bytes/s", minimum=0)
+    fault_parallel: int | None = option(
+        None, help="connections, each with one request at a time; default: as many as the storage is worth", minimum=1
+    )
+
+
+# --- providers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """Options of ``local``."""
+
+    max_duration_s: float | None = option(
+        None, help="end each process after so long, as a cloud does; its successor goes on", unit="s", above=0
+    )
 
 
 # --- models ---------------------------------------------------------------------------------------------------
@@ -45,9 +80,9 @@ class SGDOptions:
 
     learning_rate: float = option(0.1, help="step size at the first step", above=0)
     schedule: str = option(
-        "constant",
-        help="how the step size falls",
-        choices=("constant", "inverse", "inverse_sqrt", "step", "cosine"),
+        "auto",
+        help="how the step size falls; auto is constant, or by 1/sqrt(epochs) where workers are asynchronous",
+        choices=("auto", "constant", "inverse", "inverse_sqrt", "step", "cosine"),
     )
     decay_steps: int | None = option(
         None,
@@ -73,7 +108,7 @@ class SGDOptions:
                 f"learning_rate {self.learning_rate} with l2 {self.l2} diverges whatever the data",
                 hint=f"give a learning_rate below {limit / self.l2:g}",
             )
-        if self.decay_steps is not None and self.schedule in ("constant", "cosine"):
+        if self.decay_steps is not None and self.schedule in ("auto", "constant", "cosine"):
             raise OptionError(
                 f"decay_steps means nothing to the schedule {self.schedule}",
                 hint='give schedule = "inverse", "inverse_sqrt" or "step", or leave decay_steps out',
@@ -81,14 +116,52 @@ class SGDOptions:
 
 
 @dataclass(frozen=True)
-class GASGDOptions(SGDOptions):
+class DistributedSGDOptions(SGDOptions):
+    """How workers exchange what their steps come to."""
+
+    asynchronous: bool = option(
+        False, help="nobody waits for all: each goes on with the latest that it finds of the others"
+    )
+    staleness: int | None = option(
+        None,
+        help="rounds that an asynchronous worker may be ahead of any other; default: any number; 0 = all wait for all",
+        unit="rounds",
+        minimum=0,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.staleness is not None and not self.asynchronous:
+            raise OptionError("staleness needs asynchronous", hint="give asynchronous = true, or leave staleness out")
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether workers really do not wait for all."""
+        return self.asynchronous and self.staleness != 0
+
+
+@dataclass(frozen=True)
+class GASGDOptions(DistributedSGDOptions):
     """Options of ``ga_sgd``."""
 
     accumulate: int = option(1, help="mini-batches whose gradients are added before they are exchanged", minimum=1)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.exchanges and self.momentum:
+            raise OptionError(
+                "asynchronous steps cannot have momentum: gradients that come late already act as one",
+                hint="leave momentum out; or use ma_sgd, whose workers have one of their own within a round",
+            )
+        if self.exchanges and self.l1:
+            raise OptionError(
+                "asynchronous steps cannot have l1: its steps depend on where the parameters are, and do not add up",
+                hint="leave l1 out, or asynchronous; or use ma_sgd",
+            )
+
 
 @dataclass(frozen=True)
-class MASGDOptions(SGDOptions):
+class MASGDOptions(DistributedSGDOptions):
     """Options of ``ma_sgd``."""
 
     local_epochs: int = option(1, help="passes over a worker's own rows between exchanges", minimum=1)
@@ -101,6 +174,11 @@ class MASGDOptions(SGDOptions):
             raise OptionError("local_steps and local_epochs are both given", hint="give one of them")
         if self.keep_momentum and not self.momentum:
             raise OptionError("keep_momentum needs momentum", hint="such as momentum = 0.9")
+        if self.exchanges and self.keep_momentum:
+            raise OptionError(
+                "asynchronous workers cannot keep their momentum: nothing outlives a process but what it publishes",
+                hint="leave keep_momentum out: momentum then starts at rest in each round",
+            )
 
 
 # --- data formats ---------------------------------------------------------------------------------------------

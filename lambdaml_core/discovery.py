@@ -27,6 +27,7 @@ from lambdaml_core.specs import (
     OptimizerSpec,
     PluginSpec,
     ProviderSpec,
+    StorageLayerSpec,
     StorageSpec,
     check_spec,
 )
@@ -36,6 +37,7 @@ DISABLE = "LAMBDAML_DISABLE_PLUGINS"
 
 RECORDS: Mapping[str, type[PluginSpec]] = {
     "lambdaml_storages": StorageSpec,
+    "lambdaml_storage_layers": StorageLayerSpec,
     "lambdaml_communicators": CommunicatorSpec,
     "lambdaml_optimizers": OptimizerSpec,
     "lambdaml_providers": ProviderSpec,
@@ -46,9 +48,12 @@ RECORDS: Mapping[str, type[PluginSpec]] = {
 
 OBSERVER = "lambdaml_run_event"
 
+JOB = "of the job"
+"""The distribution of plugins that are among the user's own files of a job."""
+
 OFFICIAL: Mapping[str, tuple[tuple[Kind, str], ...]] = {
-    "lambdaml-redis": (("storage", "redis"), ("storage", "rediss")),
-    "lambdaml-memcached": (("storage", "memcached"),),
+    "lambdaml-redis": (("storage", "redis"), ("storage", "rediss"), ("storage", "redis+unix")),
+    "lambdaml-memcached": (("storage", "memcached"), ("storage", "memcached+unix")),
     "lambdaml-s3": (("storage", "s3"),),
     "lambdaml-dynamodb": (("storage", "dynamodb"),),
     "lambdaml-gcs": (("storage", "gs"),),
@@ -94,7 +99,7 @@ class Plugin:
         return f"{self.distribution}:{self.name}"
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.distribution} {self.version})"
+        return f"{self.name} ({self.distribution} {self.version}".rstrip() + ")"
 
 
 def new_manager() -> pluggy.PluginManager:
@@ -104,9 +109,13 @@ def new_manager() -> pluggy.PluginManager:
     return manager
 
 
-def discover(manager: pluggy.PluginManager) -> list[Plugin]:
-    """Every installed plugin, those that work registered with ``manager``. Raises nothing on account of a plugin."""
-    plugins = list(_installed())
+def discover(manager: pluggy.PluginManager, plugins: list[Plugin] | None = None) -> list[Plugin]:
+    """Load plugins and register those that work with ``manager``. Raises nothing on account of a plugin.
+
+    Args:
+        plugins: default: every installed one.
+    """
+    plugins = list(_installed()) if plugins is None else plugins
     off = disabled()
     for plugin in plugins:
         try:
@@ -183,7 +192,7 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin, module: ModuleType)
     manager.register(module, plugin.key)
     callers = manager.get_hookcallers(module) or []
     if not callers:
-        raise TypeError("it implements no hook")
+        raise TypeError("it implements no hook; a hook is a function lambdaml_... with @hookimpl")
     for caller in callers:
         if not caller.has_spec():
             raise TypeError(f"there is no hook {caller.name}: {nearest(caller.name, [*RECORDS, OBSERVER])}")
@@ -216,6 +225,8 @@ def _remedy(plugin: Plugin, e: BaseException) -> str:
     absent = e.name.partition(".")[0] if isinstance(e, ModuleNotFoundError) and e.name else own
     if absent != own:
         return f"install what it needs: pip install {' '.join(_unmet(plugin) or [absent])}"
+    if plugin.distribution == JOB:
+        return f"mend {plugin.module}"
     return f"reinstall it: {_reinstall(plugin)}; or remove it: pip uninstall {plugin.distribution}"
 
 

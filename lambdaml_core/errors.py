@@ -13,11 +13,14 @@ __all__ = [
     "CorruptMessage",
     "DataError",
     "DeadlineExpired",
+    "Interrupted",
     "JobError",
     "KeyNotFound",
     "LambdaMLError",
+    "LaunchFailed",
     "MismatchedMessage",
     "ModelError",
+    "NotChecked",
     "NotSupported",
     "OptionError",
     "OutputExists",
@@ -64,6 +67,13 @@ class LambdaMLError(Exception):
         return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
 
 
+class Interrupted(LambdaMLError):
+    """Left off by Ctrl-C."""
+
+    code = "interrupted"
+    exit_code = 130
+
+
 # --- the request was wrong: nothing has been started, nothing is half-written ------------------------------
 
 
@@ -108,6 +118,12 @@ class OutputExists(UsageError):
     """The place to write to holds something already."""
 
     code = "output_exists"
+
+
+class NotChecked(UsageError):
+    """Whether a plugin keeps its laws could not be found out: they could not be tried."""
+
+    code = "not_checked"
 
 
 class NotSupported(UsageError):
@@ -254,6 +270,18 @@ class WorkerFailed(RunError):
     """A worker ended with an error; the message names its rank and what it said."""
 
     code = "worker_failed"
+
+
+class LaunchFailed(RunError):
+    """A worker could not be started."""
+
+    code = "launch_failed"
+
+
+class LimitPassed(RunError):
+    """The run was ended, since it has passed a limit of its job; it can be resumed."""
+
+    code = "limit_passed"
 
 
 class RunCancelled(RunError):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.errors import DataError, NotSupported, OptionError
 from lambdaml_core.run.api import train
-from lambdaml_core.run.records import RunRecord
+from lambdaml_core.run.records.records import RunRecord
 from lambdaml_core.run.saved import SavedModel, decide
 from lambdaml_core.storage import open_storage
 

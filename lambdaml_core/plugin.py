@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from lambdaml_core.builtin import (
     ArrayOptions,
     CsvOptions,
+    FaultOptions,
     FileOptions,
     GASGDOptions,
     LibsvmOptions,
     LinearOptions,
+    LocalOptions,
     MASGDOptions,
     SVMOptions,
     TableOptions,
@@ -22,6 +24,7 @@ from lambdaml_core.specs import (
     ModelSpec,
     OptimizerSpec,
     ProviderSpec,
+    StorageLayerSpec,
     StorageSpec,
 )
 
@@ -41,7 +44,18 @@ def lambdaml_storages() -> Iterator[StorageSpec]:
         schemes=("file",),
         factory="lambdaml_core.storage.file:FileStorage",
         options=FileOptions,
+        channel={"sync": False},
         summary="files on one machine: a durable store on disk, a fast channel on tmpfs",
+    )
+
+
+@hookimpl
+def lambdaml_storage_layers() -> Iterator[StorageLayerSpec]:
+    yield StorageLayerSpec(
+        name="fault",
+        factory="lambdaml_core.storage.fault:FaultStorage",
+        options=FaultOptions,
+        summary="faults from a seed in any storage, such as fault+file:///...?fault_lost=0.01",
     )
 
 
@@ -77,6 +91,7 @@ def lambdaml_providers() -> Iterator[ProviderSpec]:
     yield ProviderSpec(
         name="local",
         factory="lambdaml_core.provider.local:LocalProvider",
+        options=LocalOptions,
         summary="a fresh Python process per worker on this machine, as a function would be",
     )
     yield ProviderSpec(

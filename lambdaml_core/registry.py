@@ -11,10 +11,21 @@ import functools
 import logging
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from lambdaml_core.discovery import DISABLE, OBSERVER, OFFICIAL, Plugin, call, disabled, discover, new_manager, said
+from lambdaml_core.discovery import (
+    DISABLE,
+    JOB,
+    OBSERVER,
+    OFFICIAL,
+    Plugin,
+    call,
+    disabled,
+    discover,
+    new_manager,
+    said,
+)
 from lambdaml_core.errors import (
     PluginBroken,
     PluginConflict,
@@ -101,6 +112,10 @@ class Registry:
                 raise _used(kind, name, plugin.error)
         raise self._missing(kind, name)
 
+    def is_known(self, kind: Kind, name: str) -> bool:
+        """Whether a plugin has this name, be it one that does not work or one of ours that is not installed."""
+        return bool(self._claims(kind, name)) or bool(_official(kind, name))
+
     def find_format(self, file_name: str) -> DataFormatSpec:
         """The data format by the ending of a file's name; the longest ending counts, in any case of letters.
 
@@ -171,6 +186,13 @@ class Registry:
                 if plugin.key not in self._reported:
                     self._reported.add(plugin.key)
                     logging.getLogger(__name__).warning("the observer %s failed: %s", plugin, said(e))
+
+    def replace_job_plugins(self, modules: Sequence[str]) -> None:
+        """Know the plugins in these modules of the user's own, and no longer those of the last call."""
+        for plugin in [p for p in self._plugins if p.distribution == JOB]:
+            self._manager.unregister(name=plugin.key)
+            self._plugins.remove(plugin)
+        self._plugins.extend(discover(self._manager, [Plugin(module, module, JOB, "") for module in modules]))
 
     def _specs(self) -> Iterator[tuple[Plugin, PluginSpec]]:
         for plugin in self._plugins:

@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Literal
 from lambdaml_core.errors import PluginBroken
 from lambdaml_core.options import NoOptions, check_options, parse
 
-Kind = Literal["storage", "communicator", "optimizer", "provider", "model", "data_format"]
+Kind = Literal["storage", "storage_layer", "communicator", "optimizer", "provider", "model", "data_format"]
 
-Target = Literal["class", "number"]
-"""What rows are labelled with: classes to tell apart, or numbers to come near to."""
+Target = Literal["class", "number", "none"]
+"""What rows are labelled with: classes to tell apart, or numbers to come near to; none: labels are not looked at."""
 
 LAMBDAML_API = 0
 """Version of the plugin API; a plugin states the one it was written for. 0 = provisional."""
@@ -55,10 +55,12 @@ class StorageSpec(PluginSpec):
 
     Attributes:
         schemes: URL schemes it serves; the name is one of them.
+        channel: options that differ from their defaults where it is a channel, whose values need to outlive nothing.
     """
 
     kind = "storage"
     schemes: tuple[str, ...]
+    channel: Mapping[str, Any] = field(default_factory=dict)
 
     def words(self) -> tuple[str, ...]:
         """Every word that chooses it, its name first; URL schemes are words too."""
@@ -66,8 +68,21 @@ class StorageSpec(PluginSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StorageLayerSpec(PluginSpec):
+    """A storage around another, chosen by ``NAME+`` before that one's URL; ``factory(url, options, inner)``.
+
+    ``inner`` is the :class:`Reference` of the storage within, and is given ``url.inner()``. In the URL's query, options
+    that start with ``NAME_`` are the layer's, so all of its fields do.
+    """
+
+    kind = "storage_layer"
+
+
+@dataclass(frozen=True, kw_only=True)
 class CommunicatorSpec(PluginSpec):
-    """A communication pattern; ``factory`` names a function, contract :data:`lambdaml_core.comm.base.Pattern`."""
+    """A communication pattern; ``factory`` names a function, contract :data:`lambdaml_core.comm.base.Pattern`. It has
+    no options.
+    """
 
     kind = "communicator"
 
@@ -91,7 +106,8 @@ class ModelSpec(PluginSpec):
     """A model; ``factory(options)``, contract :class:`lambdaml_core.models.base.Model`.
 
     Attributes:
-        target: what it learns to tell: the ``class`` of a row, or a ``number``.
+        target: what it learns to tell: the ``class`` of a row, or a ``number``; ``none`` where it learns from rows
+            alone, whatever they are labelled with.
     """
 
     kind = "model"
@@ -111,7 +127,7 @@ class DataFormatSpec(PluginSpec):
 
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_SCHEME = re.compile(r"[a-z][a-z0-9.-]*(\+[a-z0-9.-]+)?")  # one with a + hides the layer of its first word
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]+)+")
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -135,6 +151,19 @@ def check_spec(spec: PluginSpec) -> None:
     if not (isinstance(spec.factory, str) and _FACTORY.fullmatch(spec.factory)):
         raise ValueError(f"the factory of {spec.name} must be written 'module:Class', not {spec.factory!r}")
     check_options(spec.options)
+    _check_option_names(spec, {field.name for field in dataclasses.fields(spec.options)})
+
+
+def _check_option_names(spec: PluginSpec, names: set[str]) -> None:
+    if isinstance(spec, CommunicatorSpec) and names:
+        raise ValueError(f"the communicator {spec.name} has options, and a pattern is a function that is given none")
+    if isinstance(spec, StorageSpec):
+        for name in set(spec.channel) - names:
+            raise ValueError(f"the storage {spec.name} has no option {name}, which it has a value for as a channel")
+    if isinstance(spec, StorageLayerSpec):
+        for name in sorted(names):
+            if not name.startswith(f"{spec.name}_"):
+                raise ValueError(f"the option {name} of the storage layer {spec.name} must start with {spec.name}_")
 
 
 def _check_words(spec: PluginSpec, what: str, words: Any, allowed: re.Pattern[str]) -> None:
@@ -154,6 +183,7 @@ class Reference:
         factory: ``"module:Class"``.
         options: ``"module:Class"`` of the options dataclass.
         values: options by name, checked.
+        inner: of a storage layer, what it is around.
     """
 
     kind: str
@@ -161,6 +191,12 @@ class Reference:
     factory: str
     options: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    inner: Reference | None = None
+
+    def __post_init__(self) -> None:
+        inner: Any = self.inner
+        if isinstance(inner, Mapping):  # from JSON
+            object.__setattr__(self, "inner", Reference(**inner))
 
     @classmethod
     def of(cls, spec: PluginSpec, values: Mapping[str, Any], *, where: str = "") -> Reference:
@@ -182,12 +218,13 @@ class Reference:
         return _load(self, self.factory)
 
     def build(self, *args: Any) -> Any:
-        """``factory(*args, options)``.
+        """``factory(*args, options)``, and ``inner`` where there is one.
 
         Raises:
             PluginBroken: factory or options cannot be imported.
         """
-        return self.load()(*args, parse(_load(self, self.options), self.values, where=self.kind))
+        around = () if self.inner is None else (self.inner,)
+        return self.load()(*args, parse(_load(self, self.options), self.values, where=self.kind), *around)
 
 
 def _load(ref: Reference, path: str) -> Any:

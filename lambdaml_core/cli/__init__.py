@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -13,22 +14,30 @@ import click
 
 from lambdaml_core import __version__
 from lambdaml_core.cli.output import print_json
-from lambdaml_core.errors import LambdaMLError, UsageError
+from lambdaml_core.errors import Interrupted, LambdaMLError, UsageError
 from lambdaml_core.options import nearest
 
 # name -> (module, attribute, help): the help stands here because `lambdaml --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "quickstart": ("lambdaml_core.cli.quickstart", "quickstart", "Train on bundled real data, in under a minute."),
     "partition": ("lambdaml_core.cli.partition", "partition", "Turn a data file into shuffled binary shards."),
+    "plan": ("lambdaml_core.cli.plan", "plan", "Predict what a job takes and costs, and needs; start nothing."),
+    "deploy": ("lambdaml_core.cli.deploy", "deploy", "Make once what the runs of a job need."),
+    "teardown": ("lambdaml_core.cli.deploy", "teardown", "Remove what has been deployed."),
     "train": ("lambdaml_core.cli.train", "train", "Run a training job."),
     "runs": ("lambdaml_core.cli.runs", "runs", "List the runs of a store."),
     "show": ("lambdaml_core.cli.runs", "show", "Show one run."),
+    "watch": ("lambdaml_core.cli.control", "watch", "Follow a run that another process has started."),
+    "resume": ("lambdaml_core.cli.control", "resume", "Go on with a run that has lost its driver, or did not succeed."),
+    "cancel": ("lambdaml_core.cli.control", "cancel", "End a run and all of its workers."),
+    "logs": ("lambdaml_core.cli.control", "logs", "Print what the workers of a run have printed."),
     "report": ("lambdaml_core.cli.report", "report", "Draw how a run went, as one HTML page."),
     "compare": ("lambdaml_core.cli.compare", "compare", "Put runs side by side."),
     "predict": ("lambdaml_core.cli.predict", "predict", "Predict on raw files with a trained model."),
     "evaluate": ("lambdaml_core.cli.predict", "evaluate", "Show how well a trained model does on raw files."),
     "clean": ("lambdaml_core.cli.runs", "clean", "Remove what runs have left in a store."),
     "bench": ("lambdaml_core.cli.bench", "bench", "Measure how fast a storage carries collectives."),
+    "doctor": ("lambdaml_core.cli.doctor", "doctor", "Look for what keeps runs from working here, and say what to do."),
     "plugins": ("lambdaml_core.cli.plugins", "plugins", "List what is installed, and what is wrong with it."),
 }
 
@@ -67,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 good, 1 the run failed, 2 usage or configuration, 130 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
     try:
         code = _guarded(words)
         sys.stdout.flush()
@@ -76,6 +86,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             click.echo(f"error: standard output cannot be written: {e.strerror}", err=True)
         return 1
     return code
+
+
+def _open_streams() -> None:
+    """Have all three standard streams, and print any name of a file.
+
+    Those that whoever called has closed lead nowhere: a file that is opened later must not get the number of one, to
+    which children print.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -99,13 +125,13 @@ def _guarded(words: list[str]) -> int:
     except click.ClickException as e:
         error = UsageError(e.format_message())
     except (click.Abort, KeyboardInterrupt):
-        error = _Interrupted("interrupted")
+        error = Interrupted("interrupted")
     except BrokenPipeError:
         raise
     except Exception as e:  # the last resort: no traceback reaches a user
         if isinstance(e, OSError) and e.filename is None and e.errno in _FULL:
             raise  # standard output: what is written elsewhere has a name, or is an error of ours
-        error = _Unexpected("unexpected " + _line("".join(traceback.format_exception_only(e))), hint=_REPORT)
+        error = _unexpected(e)
         error.__cause__ = e
     _report(error, as_json)
     return error.exit_code
@@ -118,9 +144,10 @@ class _Unexpected(LambdaMLError):
     code = "internal"
 
 
-class _Interrupted(LambdaMLError):
-    code = "interrupted"
-    exit_code = 130
+def _unexpected(e: Exception) -> LambdaMLError:
+    if isinstance(e, ModuleNotFoundError):
+        return UsageError(str(e), hint=f"pip install {e.name}; lambdaml doctor looks at all that is needed")
+    return _Unexpected("unexpected " + _line("".join(traceback.format_exception_only(e))), hint=_REPORT)
 
 
 def _report(error: LambdaMLError, as_json: bool) -> None:

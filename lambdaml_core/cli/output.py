@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import secrets
@@ -40,6 +41,14 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for n, row in enumerate(text):
         line = "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, width, right, strict=True))
         click.secho(line.rstrip(), bold=True if n == 0 else None)
+
+
+def capabilities_of(implementation: Any) -> dict[str, Any] | None:
+    """The numbers of a class attribute ``caps``; None where there is none, or it depends on the URL."""
+    caps = getattr(implementation, "caps", None)
+    if not dataclasses.is_dataclass(caps) or isinstance(caps, type):
+        return None
+    return {f.name: getattr(caps, f.name) for f in dataclasses.fields(caps)}
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import click
 
 from lambdaml_core.cli.output import json_option, print_json
 from lambdaml_core.cli.predict import format_named, format_option, options_option
+from lambdaml_core.errors import NotSupported
 
 if TYPE_CHECKING:
     from lambdaml_core.data.spool import Progress
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="What the order of the rows comes from.")
 @click.option(
     "--target",
-    type=click.Choice(["class", "number"]),
+    type=click.Choice(["class", "number", "none"]),
     default="class",
     show_default=True,
-    help="What labels are: classes to tell apart, or numbers to come near to.",
+    help="What labels are: classes to tell apart, or numbers to come near to; none: they are left out.",
 )
 @format_option
 @options_option
@@ -57,6 +58,7 @@ def partition(
     SOURCE is a file, a folder of files, or a pattern such as 'folder/*.csv'.
     """
     from lambdaml_core.data.partition import partition as run
+    from lambdaml_core.run.driver.places import look_at
     from lambdaml_core.run.job import storage_url
     from lambdaml_core.storage import StorageURL
 
@@ -64,6 +66,8 @@ def partition(
     words = [*options, *(f"{key}={value}" for key, value in given.items() if value is not None)]
     format = format_named(source, name, words)
     url = storage_url(out, "--out")
+    if not look_at(url)[1].caps.durable:
+        raise NotSupported(f"{StorageURL.parse(url)} is not durable", hint="write to file:// or s3://, say")
     started = time.perf_counter()
     with _sigterm_interrupts(), _progress(quiet=as_json) as progress:
         manifest = run(
@@ -95,22 +99,22 @@ def partition(
     if as_json:
         print_json(report)
     else:
-        _print(report)
+        _print(report, target)
 
 
-def _print(report: dict[str, Any]) -> None:
+def _print(report: dict[str, Any], target: Target) -> None:
     click.echo(
         f"{report['rows']:,} rows to train on and {report['validation_rows']:,} for validation, "
-        f"{report['features']:,} features ({report['layout']}), {_labels(report['labels'])}"
+        f"{report['features']:,} features ({report['layout']}), {_labels(target, report['labels'])}"
     )
     click.echo(
         f"{report['shards']} shards, {report['bytes'] / 1e6:,.1f} MB, in {report['seconds']:.1f} s: {report['out']}"
     )
 
 
-def _labels(labels: list[Any]) -> str:
+def _labels(target: Target, labels: list[Any]) -> str:
     if not labels:
-        return "labelled with numbers"
+        return "labelled with numbers" if target == "number" else "labels left out"
     if len(labels) == 2:
         return f"labels {labels[0]} and {labels[1]}"
     return f"{len(labels):,} classes: {', '.join(map(str, labels[:4]))}" + (", ..." if labels[4:] else "")

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from lambdaml_core.cli.output import json_option, print_json, print_table
+from lambdaml_core.cli.check import check
+from lambdaml_core.cli.new import new
+from lambdaml_core.cli.output import capabilities_of, json_option, print_json, print_table
 from lambdaml_core.errors import LambdaMLError
 from lambdaml_core.options import OptionInfo, describe
 from lambdaml_core.registry import PluginInfo, default_registry
@@ -20,7 +22,7 @@ from lambdaml_core.specs import PluginSpec, Reference
 @json_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
-    """List plugins; ``lambdaml plugins show NAME`` says what one can do."""
+    """List plugins; ``show`` says what one can do, ``check`` whether it keeps its laws, ``new`` begins one."""
     if ctx.invoked_subcommand:
         return
     rows = default_registry().plugins()
@@ -34,6 +36,10 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
     for row in rows:
         if row.problem:
             click.echo(f"\n{row.kind} {row.name}: {row.problem}\n  remedy: {row.remedy}")
+
+
+plugins.add_command(check)
+plugins.add_command(new)
 
 
 @plugins.command()
@@ -67,7 +73,7 @@ class _View:
         capabilities = None
         if info.state == "ok":
             try:
-                capabilities = _capabilities(Reference(spec.kind, spec.name, spec.factory, "").load())
+                capabilities = capabilities_of(Reference(spec.kind, spec.name, spec.factory, "").load())
             except LambdaMLError as e:  # the light module works, what it names does not
                 info = info._replace(state="broken", problem=e.message, remedy=e.hint)
         return cls(info, spec, capabilities, describe(spec.options))
@@ -115,11 +121,3 @@ def _default(option: OptionInfo) -> str:
     if option.default is None or isinstance(option.default, str):
         return option.default or "none"
     return json.dumps(option.default)
-
-
-def _capabilities(implementation: Any) -> dict[str, Any] | None:
-    """The numbers of a class attribute ``caps``; None where there is none, or it depends on the URL."""
-    caps = getattr(implementation, "caps", None)
-    if not dataclasses.is_dataclass(caps) or isinstance(caps, type):
-        return None
-    return {f.name: getattr(caps, f.name) for f in dataclasses.fields(caps)}

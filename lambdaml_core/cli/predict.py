@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import itertools
 import os
 import sys
@@ -110,7 +111,7 @@ def open_model(model: str, store: str | None) -> SavedModel:
     Raises:
         ModelError, PluginError: as :func:`lambdaml_core.load`; or it is none of these.
     """
-    from lambdaml_core.run.records import model_files
+    from lambdaml_core.run.records.records import model_files
     from lambdaml_core.run.saved import decode, load
 
     if "://" in model or os.path.exists(model):  # noqa: PTH110 - Path.exists raises where a name is too long
@@ -180,6 +181,8 @@ def _output(out: Path | None) -> Iterator[IO[str]]:
     """Standard output, or a new file that is there once all is in it."""
     try:
         if out is None:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="strict")  # these are data: no label may become another
             yield sys.stdout
         else:
             with _new_file(out) as file:

@@ -16,9 +16,9 @@ from lambdaml_core.cli.view import size, view
 from lambdaml_core.data.partition import partition
 from lambdaml_core.data.samples import CENSUS_INCOME
 from lambdaml_core.errors import RunError
-from lambdaml_core.run.driver import run_job
+from lambdaml_core.run.driver.driver import run_job
 from lambdaml_core.run.job import Job
-from lambdaml_core.run.records import RunRecord
+from lambdaml_core.run.records.records import RunRecord
 
 WORKERS = 4
 VALIDATION = 0.2

@@ -9,7 +9,7 @@ from lambdaml_core.cli.page.output import write_page
 from lambdaml_core.cli.page.report import report_page
 from lambdaml_core.cli.runs import store_option, store_url
 from lambdaml_core.errors import UsageError
-from lambdaml_core.run.history import read_history
+from lambdaml_core.run.records.history import read_history
 
 
 @click.command()

@@ -8,8 +8,7 @@ from lambdaml_core.cli.output import json_option, print_json, print_table
 from lambdaml_core.cli.view import print_record
 from lambdaml_core.errors import UsageError
 from lambdaml_core.run.job import default_store, storage_url
-from lambdaml_core.run.records import clean as clean_run
-from lambdaml_core.run.records import list_runs, read_run
+from lambdaml_core.run.records.records import list_runs, read_run
 
 store_option = click.option(
     "--store", metavar="URL", help="Store of the runs; default: LAMBDAML_STORE, else a directory in the data home."
@@ -52,13 +51,16 @@ def show(run: str, store: str | None, as_json: bool) -> None:
 @store_option
 @json_option
 def clean(runs: tuple[str, ...], everything: bool, store: str | None, as_json: bool) -> None:
-    """Remove each RUN, with its model, from its store and its channel. Asks nothing."""
+    """Remove each RUN, with its model, from its store and its channel. Asks nothing.
+
+    What is left of one whose driver is gone is ended first; one that goes on is refused.
+    """
+    from lambdaml_core.run.driver.remote import clean as clean_runs
+
     if bool(runs) == everything:
         raise UsageError("say which runs to remove", hint="lambdaml clean RUN..., or lambdaml clean --all")
     url = store_url(store)
-    for run in runs:
-        read_run(url, run)  # a name that is wrong is refused before anything is removed
-    removed = [name for run in (runs or (None,)) for name in clean_run(url, run)]
+    removed = clean_runs(url, *dict.fromkeys(runs))
     if as_json:
         print_json({"store": url, "removed": removed})
         return

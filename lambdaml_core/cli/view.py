@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from lambdaml_core.run.driver import Event
-from lambdaml_core.run.records import RunRecord
+from lambdaml_core.run.driver.following import Event
+from lambdaml_core.run.records.records import RunRecord
 
 _PARTS = ("load", "compute", "communicate", "wait")
 
@@ -34,15 +34,29 @@ def _plain() -> Callable[[Event], None]:
     def on_event(event: Event) -> None:
         nonlocal rounds, shown
         if event["event"] == "launched":
-            rounds = event["rounds"]
+            rounds, shown = event["rounds"], -1
             click.echo(f"run {event['run']}: {event['workers']} workers, {rounds} rounds")
+            if event["aggregators_reason"]:
+                click.echo(f"aggregators = {event['aggregators']}: {event['aggregators_reason']}")
+        elif event["event"] in _LOST:
+            click.echo(_lost(event))
         elif event["event"] == "epoch" and (twentieth := 20 * event["round"] // rounds) > shown:
             shown = twentieth
             figures = {name: value for name, value in event["figures"].items() if name != "baseline_accuracy"}
-            said = _figures(figures or {"training loss": event["batch_loss"]})
+            said = _figures((figures or {"training loss": event["batch_loss"]}) | event.get("round_figures", {}))
             click.echo(f"epoch {event['epoch']:.4g}  round {event['round']}  {said}")
 
     return on_event
+
+
+_LOST = ("restarted", "reopened")
+"""Events that tell of processes which did not last."""
+
+
+def _lost(event: Event) -> str:
+    who = f"worker {event['rank']}" if event["event"] == "restarted" else "every worker"
+    where = f" from round {event['round']}" if event["event"] == "reopened" else ""
+    return f"{who} started again{where}: {event['reason']}"
 
 
 @contextlib.contextmanager
@@ -55,8 +69,8 @@ def _live() -> Iterator[Callable[[Event], None]]:
     with Live(Text("preparing the data"), transient=True, refresh_per_second=4) as live:
 
         def on_event(event: Event) -> None:
-            if event["event"] in ("partitioning", "partitioned", "launched", "progress"):
-                seen.update(event)
+            if event["event"] in ("partitioning", "partitioned", "launched", "progress", "restarted", "reopened"):
+                seen.update({**event} | ({"lost": _lost(event)} if event["event"] in _LOST else {}))
                 live.update(Text("\n".join(_status(seen))))
 
         yield on_event
@@ -72,8 +86,12 @@ def _status(seen: Mapping[str, Any]) -> Iterator[str]:
     figures = {name: value for name, value in seen.get("figures", {}).items() if name != "baseline_accuracy"}
     loss = {"train loss": seen.get("train_loss"), "validation loss": figures.pop("loss", None)}
     yield _figures(loss) + "  " + _figures(figures)
+    if seen.get("round_figures"):
+        yield _figures(seen["round_figures"])[:80]
     seconds = seen.get("seconds", {})
     whole = sum(seconds.get(part, 0.0) for part in _PARTS)
+    if "lost" in seen:
+        yield seen["lost"][:80]
     yield "  ".join(f"{part} {100 * seconds[part] / whole:.0f}%" if whole else f"{part} -" for part in _PARTS)
 
 
@@ -85,10 +103,13 @@ def print_record(record: RunRecord) -> None:
     lines = {
         "run": f"{r['run']}: {status}",
         "model": f"{r['model']} by {r['optimizer']}",
-        "workers": f"{r['workers']} ({r['provider']}), {r['aggregators']} of them aggregating",
+        "workers": f"{r['workers']} ({r['provider']}), {r['aggregators']} of them aggregating"
+        + (f": {r['aggregators_reason']}" if r["aggregators_reason"] else ""),
         "rounds": f"{r['rounds']} ({r['epochs']:.4g} epochs)",
         "validation": _figures(r["metrics"]) or "-",
         "training": _figures({"loss": r["train_loss"]}),
+        **({"last round": _figures(r["round_figures"])} if r["round_figures"] else {}),
+        **recovered(r),
         "seconds": "  ".join(f"{part} {value:.3f}" for part, value in r["seconds"].items()),
         "moved": f"{size(r['bytes']['sent'])} sent, {size(r['bytes']['received'])} received, "
         f"{requests} requests, ${r['cost_usd']:.4g}",
@@ -98,7 +119,21 @@ def print_record(record: RunRecord) -> None:
         "sha256": r["model_sha256"] or "-",
     }
     for name, text in lines.items():
-        click.echo(f"{name:<11}{text}")
+        click.echo(f"{name:<12}{text}")
+    if r["status"] == "stalled":
+        click.echo(f"hint: lambdaml resume {r['run']}", err=True)
+
+
+def recovered(r: RunRecord) -> dict[str, str]:
+    """How many processes there were, where some did not last, and checkpoints, where there were any."""
+    lines = {}
+    if r["attempts"] > r["workers"]:
+        said = f"{r['attempts']}; restarts {r['restarts']}, successions {r['successions']}"
+        lines["processes"] = said + (f", generation {r['generation']}" if r["generation"] else "")
+    if r["checkpoints"]["count"]:
+        c = r["checkpoints"]
+        lines["checkpoints"] = f"{c['count']}, {size(c['bytes'])}, training waited {c['seconds']:.3f} s for them"
+    return lines
 
 
 def size(number: int) -> str:

@@ -29,7 +29,7 @@ from lambdaml_core.storage.layers import FullStorage
 
 def write_arrays(
     x: ArrayLike | Any,
-    y: ArrayLike,
+    y: ArrayLike | None,
     store: FullStorage,
     *,
     shards: int,
@@ -45,7 +45,8 @@ def write_arrays(
     Args:
         x: (n, features) numbers, dense, or sparse in any format of scipy; kept dense or sparse as it is. Or a pandas
             frame, whose columns are numbers and words: it is preprocessed as files of tables are.
-        y: (n,) labels of any kind: numbers, bools or strings; numbers, where they are what is to be learned.
+        y: (n,) labels of any kind: numbers, bools or strings; numbers, where they are what is to be learned;
+            None where the target is ``none``, which looks at none.
         store: where to write to.
         format: the options for a frame, as those of ``frame``.
         shards, seed, validation, target, preprocessing, labels: as for
@@ -57,10 +58,10 @@ def write_arrays(
         OptionError, OutputExists, StorageError: as for ``partition``.
     """
     check_request(store, shards, validation)
-    known, numbers = _numbers(y) if target == "number" else _classes(y, labels or None)
     if preprocessing and not _is_frame(x):
         raise DataError("x has features, and the model takes raw columns", hint="give a pandas frame")
     rows: _Rows = _FrameRows(x, format, preprocessing) if _is_frame(x) else _ArrayRows(x)
+    known, numbers = _labels(y, rows.count, target, labels or None)
     if len(numbers) != rows.count:
         raise DataError(f"x has {rows.count} rows and y {len(numbers)} labels", hint="give one label for each row")
     order = np.argsort(sort_keys(seed, np.arange(rows.count)))
@@ -233,6 +234,16 @@ def _column(y: ArrayLike) -> NDArray[Any]:
         if not isinstance(cell, str | int) and to_word(cell) is None:
             raise DataError(f"y has labels that are missing or NaN: row {row} is {cell}", hint="drop such rows")
     return array
+
+
+def _labels(
+    y: ArrayLike | None, rows: int, target: Target, known: Sequence[Label] | None
+) -> tuple[tuple[Label, ...], NDArray[np.float32]]:
+    """The classes, if that is the target, and what y of the shards is to be."""
+    if target == "none":
+        return (), np.zeros(rows if y is None else len(_column(y)), np.float32)
+    assert y is not None  # noqa: S101  (who trains has looked)
+    return _numbers(y) if target == "number" else _classes(y, known)
 
 
 def _numbers(y: ArrayLike) -> tuple[tuple[Label, ...], NDArray[np.float32]]:

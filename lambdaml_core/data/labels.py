@@ -23,6 +23,8 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 class LabelReader:
     """Turns labels into float64 as they are read, words into codes, and keeps which there are.
 
+    Where the target is ``none`` all labels are 0, whatever they are.
+
     Args:
         known: the only labels allowed; None = any.
     """
@@ -55,6 +57,8 @@ class LabelReader:
         Raises:
             MalformedRow: a label is missing, infinite or not among those allowed, or cannot be a number to learn.
         """
+        if self._target == "none":
+            return np.zeros(len(labels))
         if labels.dtype.kind in "OU":
             return self._read_words(labels.tolist(), lines)
         _refuse(~np.isfinite(labels), labels, lines, "which is no label", "drop such rows")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lambdaml_core.builtin import TableOptions
 from lambdaml_core.data.columns import coded_words, kept_columns, number_column, rows_per_block, schema_of, to_table
-from lambdaml_core.data.formats import Block, Schema, Table
+from lambdaml_core.data.formats import Block, MalformedRow, Schema, Table
 from lambdaml_core.errors import DataError, NotSupported
 
 
@@ -65,7 +65,7 @@ class Parquet:
             lines,
             data.schema.names,
             numbers=lambda name: _numbers(name, data.column(name), lines),
-            words=lambda name: _words(data.column(name)),
+            words=lambda name: _words(name, data.column(name)),
         )
 
 
@@ -82,11 +82,13 @@ def _arrow() -> Any:
 def _open(path: Path) -> Any:
     arrow = _arrow()
     try:
-        return arrow.parquet.ParquetFile(path)
+        file = arrow.parquet.ParquetFile(path)
+        file.schema_arrow.names  # noqa: B018 - raises where a name is not UTF-8
     except FileNotFoundError as e:
         raise DataError(f"{path} does not exist", hint="check the path") from e
-    except (arrow.ArrowException, OSError) as e:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as e:
         raise _damaged(path, e) from e
+    return file
 
 
 def _damaged(path: Path, e: Exception) -> DataError:
@@ -117,13 +119,32 @@ def _numbers(name: str, column: Any, lines: NDArray[np.int64]) -> NDArray[np.flo
     try:
         numbers: NDArray[np.float64] = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False)
     except arrow.ArrowException:  # words, some of which are no numbers; or dates
-        return number_column(name, ["" if cell is None else str(cell) for cell in column.to_pylist()], lines)
+        return number_column(name, ["" if cell is None else str(cell) for cell in _cells(name, column)], lines)
     return numbers
 
 
-def _words(column: Any) -> NDArray[Any]:
+def _words(name: str, column: Any) -> NDArray[Any]:
     arrow = _arrow()
     if not arrow.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     codes = column.indices.cast(arrow.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-    return coded_words(column.dictionary.to_pylist(), codes)
+    return coded_words(_cells(name, column.dictionary, codes), codes)
+
+
+def _cells(name: str, values: Any, codes: NDArray[np.int64] | None = None) -> list[Any]:
+    """Values as Python has them; ``codes`` say which of them each row has, if they are not those of the rows."""
+    try:
+        cells: list[Any] = values.to_pylist()
+    except UnicodeDecodeError as e:  # pyarrow does not look whether strings are UTF-8 when it reads them
+        bad = next(i for i, value in enumerate(values) if not _is_text(value))
+        rows = [bad] if codes is None else [*np.flatnonzero(codes == bad).tolist(), 0]
+        raise MalformedRow(f"column {name!r} has text that is not UTF-8", line=rows[0], hint="is it damaged?") from e
+    return cells
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True

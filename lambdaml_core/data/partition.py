@@ -34,6 +34,7 @@ from lambdaml_core.errors import DataError, LambdaMLError, OptionError, StorageF
 from lambdaml_core.specs import Reference, Target
 from lambdaml_core.storage import StorageURL, open_storage
 from lambdaml_core.storage.layers import FullStorage
+from lambdaml_core.storage.retry import FIRST_S
 
 _SMALL_BYTES = 16 << 20  # below this a second process would cost more than it saves
 _MOST_PROCESSES = 8
@@ -88,7 +89,7 @@ def partition(
     files = data_files(source)
     known = Preprocessing.from_json(preprocessing) if preprocessing else None
     format = format_like(source, format, known)
-    storage = open_storage(out) if isinstance(out, str) else out
+    storage = open_storage(out, first_s=FIRST_S) if isinstance(out, str) else out
     folder = os.fspath(scratch) if scratch else _scratch_folder(out)
     try:
         check_request(storage, shards, validation, _name_of(out))
@@ -96,7 +97,7 @@ def partition(
         job = Task(
             files=[str(file) for file in files],
             format=asdict(format),
-            schema=_schema(reader, files, known),
+            schema=_schema(reader, files, known, target != "none"),
             preprocessing=preprocessing or None,
             target=target,
             labels=labels or None,
@@ -243,7 +244,7 @@ def _fitted(
 
 
 def _labels(task: Task, summaries: Sequence[Summary]) -> tuple[Label, ...]:
-    if task.target == "number":
+    if task.target != "class":
         return ()
     if task.labels is not None:
         check_classes(task.labels)
@@ -252,11 +253,13 @@ def _labels(task: Task, summaries: Sequence[Summary]) -> tuple[Label, ...]:
     return merge_labels(numbers.union(*(s.numbers for s in summaries)), words.union(*(s.words for s in summaries)))
 
 
-def _schema(reader: DataFormat, files: Sequence[Path], preprocessing: Preprocessing | None) -> Schema | None:
-    """The columns to read, of tables: those that all files have."""
+def _schema(
+    reader: DataFormat, files: Sequence[Path], preprocessing: Preprocessing | None, labelled: bool
+) -> Schema | None:
+    """The columns to read, of tables: those that all files have. ``labelled``: whether there must be a label."""
     if not is_table(reader):
         if preprocessing is not None:
             raise DataError(f"{files[0]} has features, and the model takes raw columns", hint="give it a table")
         return None
-    found = common_schema(files, [reader.schema(file) for file in files])
-    return preprocessing.schema(found, where=str(files[0]), labelled=True) if preprocessing is not None else found
+    found = common_schema(files, [reader.schema(file, labelled=labelled) for file in files])
+    return preprocessing.schema(found, where=str(files[0]), labelled=labelled) if preprocessing is not None else found

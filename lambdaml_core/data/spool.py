@@ -179,10 +179,11 @@ class _TableBlocks:
     def parse(self, data: Any) -> tuple[NDArray[Any], NDArray[Any], Keep]:
         """Lines, labels and cells of a block."""
         table = self._reader.parse(data, self._schema)
-        assert self._schema.label is not None  # noqa: S101
+        label = self._schema.label
+        labels = np.zeros(len(table.lines)) if label is None else table.columns[label]
         cells = to_cells(table, self._numbers, self._coders)
         entries = int(np.count_nonzero(~np.isnan(cells)))
-        return table.lines, table.columns[self._schema.label], lambda order: (entries, [cells[order]])
+        return table.lines, labels, lambda order: (entries, [cells[order]])
 
     def vocabularies(self) -> dict[str, list[str]]:
         """Words by column."""

@@ -36,13 +36,18 @@ class Model(Protocol):
     def loss_and_gradient(
         self, params: NDArray[Any], batch: Batch, out: NDArray[Any], ready: Ready | None = None
     ) -> float:
-        """Write the gradient, summed over rows, into ``out`` (shape and dtype of params); return the summed loss."""
+        """Write the gradient, summed over rows, into ``out`` (shape and dtype of params); return the summed loss.
+
+        Raises:
+            NotSupported: the rows are sparse, and the model takes dense ones only.
+        """
 
     def predict(self, params: NDArray[Any], batch: Batch) -> NDArray[Any]:
         """What each row is taken for, as float.
 
         (n,) numbers, where those are learnt. For classes: (n,) the margin of class 1 against class 0, decided by its
-        sign, or (n, classes) margins, decided by the largest.
+        sign, or (n, classes) margins, decided by the largest. For groups that the model finds without labels: (n,)
+        their numbers, int64.
         """
 
     def score(self, params: NDArray[Any], batch: Batch) -> Arrays:
@@ -52,7 +57,7 @@ class Model(Protocol):
         """Figures from added-up totals, NaN where one has no meaning. All have ``loss``, the mean over rows.
 
         Classifiers have ``accuracy``, ``baseline_accuracy`` (of the commonest class) and, for two classes, ``auc``;
-        what learns numbers has ``rmse`` and ``r2``.
+        what learns numbers has ``rmse`` and ``r2``; what learns from rows alone has what it likes.
         """
 
 
@@ -67,6 +72,33 @@ def total_score(model: Model, params: NDArray[Any], batches: Iterable[Batch]) ->
             else:
                 totals[name] = np.array(total, order="C")
     return totals
+
+
+@runtime_checkable
+class SupportsStatistics(Protocol):
+    """A model that expectation maximisation trains: sums over rows suffice to move its parameters (Dempster, Laird and
+    Rubin 1977)."""
+
+    def totals(self, params: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Statistics of no rows: fresh zeros, C-contiguous, whose names, shapes and dtypes follow from the shape and
+        dtype of ``params``."""
+
+    def statistics(self, params: NDArray[Any], batches: Iterable[Batch], out: Arrays) -> None:
+        """The E-step: add to ``out`` the sums over all rows of ``batches``, each row times its weight.
+
+        It takes batches, and not one, so that what depends on the parameters alone is computed once for a pass.
+
+        Raises:
+            NotSupported: the rows are sparse, and the model takes dense ones only.
+        """
+
+    def maximise(self, params: NDArray[Any], totals: Arrays) -> Mapping[str, float]:
+        """The M-step: change ``params`` in place to what is best given the statistics of all rows of all ranks.
+
+        Returns:
+            Figures, among them ``loss``, the mean over rows under the parameters as they were (NaN of no rows, which
+            leave the parameters as they are), and ``moved``, how far the parameters have moved.
+        """
 
 
 @runtime_checkable

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, Protocol
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
-from lambdaml_core.comm.base import Communicator
+from lambdaml_core.comm.base import Communicator, Exchange
 from lambdaml_core.data.base import Data
+from lambdaml_core.errors import NotSupported
 from lambdaml_core.models.base import Model
 
 
@@ -19,7 +20,7 @@ class State(NamedTuple):
     Attributes:
         params: the model's parameters, flat; equal on all ranks.
         shared: equal on all ranks: functions of earlier shared state and of results of collectives only. Saved once.
-        private: this rank's own. Saved by each rank that has any.
+        private: this rank's own. Either all ranks have some, if only of no elements, or none has. Saved by each.
     """
 
     params: NDArray[Any]
@@ -38,6 +39,9 @@ class Worker(NamedTuple):
         rng: ``rng(purpose)`` is a generator keyed by (seed, rank, round, purpose).
         scratch: ``scratch(name, shape, dtype)`` is a 64-byte aligned array, the same one each time; its contents
             mean nothing between rounds.
+        exchange: where an asynchronous optimizer exchanges; None for all others.
+        given: whether the run goes on from the parameters of a saved model, and not from those that the model starts
+            with: the same on all ranks and in every attempt.
     """
 
     rank: int
@@ -49,10 +53,16 @@ class Worker(NamedTuple):
     comm: Communicator
     rng: Callable[[str], Generator]
     scratch: Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
+    exchange: Exchange | None = None
+    given: bool = False
 
 
 class Optimizer(Protocol):
-    """Built as ``factory(options)``; an instance is its frozen options."""
+    """Built as ``factory(options)``; an instance is its frozen options.
+
+    One that not every model can be trained by says what it needs, beside :class:`~lambdaml_core.models.base.Model`, by
+    ``needs: ClassVar[frozenset[type]]``: protocols that the model implements, which are checked before a run starts.
+    """
 
     def steps_per_round(self, steps_per_epoch: int) -> int:
         """Mini-batches that a round goes through, at least 1: what epochs are counted by."""
@@ -66,3 +76,21 @@ class Optimizer(Protocol):
 
     def round(self, w: Worker, s: State) -> Mapping[str, float]:
         """Change ``s`` in place. Returns figures equal on all ranks, among them ``loss``; ``stop`` > 0 ends the run."""
+
+
+def check_needs(optimizer: Optimizer, model: Model, names: tuple[str, str]) -> None:
+    """Refuse a model that lacks what an optimizer ``needs``.
+
+    Args:
+        names: of the optimizer and of the model, for the message.
+
+    Raises:
+        NotSupported: one line that names both, and the protocol.
+    """
+    needs: frozenset[type] = getattr(optimizer, "needs", frozenset())
+    lacking = sorted(need.__name__ for need in needs if not isinstance(model, need))
+    if lacking:
+        raise NotSupported(
+            f"the optimizer {names[0]} cannot train the model {names[1]}, which has no {', '.join(lacking)}",
+            hint="choose an optimizer that follows gradients, such as ga_sgd, or a model that has what it needs",
+        )

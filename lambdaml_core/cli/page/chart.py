@@ -22,6 +22,8 @@ _MARKED = 40  # a curve of at most so many points shows each
 _WIDE = 50.0  # where the greatest value is so many times the median, the scale is logarithmic
 _FAR = 1e6  # down from the top: below every floor, and a number that browsers can draw to
 _NOTHING = 1e-100  # what is less is not told from 0
+_COLOURS = 8  # after so many curves the colours come again, in lines of another pattern
+_PATTERNS = ("", " dashed", " dotted")
 
 Point = tuple[float, float | None]
 
@@ -74,6 +76,8 @@ def line_chart(
     y_label: str,
     x_text: Callable[[float], str] = count,
     floor: float = -math.inf,
+    log: bool = False,
+    x_log: bool = False,
     empty: str = "nothing to draw yet",
 ) -> Element:
     """A figure with all curves that have a value.
@@ -81,6 +85,8 @@ def line_chart(
     Args:
         x_text: writes the numbers along x.
         floor: values below are cut off.
+        log: the scale of values that are all above 0 is logarithmic even if they do not lie far apart.
+        x_log: so is the scale of x, whose values are all above 0.
         empty: said where no curve has a value.
     """
     series = [s._replace(points=decimated(s.points)) for s in series if any(y is not None for _, y in s.points)]
@@ -88,9 +94,9 @@ def line_chart(
         return node("figure", node("figcaption", title), node("p", empty, class_="empty"))
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points if y is not None]
-    x_scale = _Scale(*_spread(min(0.0, *xs), max(xs)), _LEFT, _WIDTH - _RIGHT)
-    wide = min(ys) > _NOTHING and max(ys) > _WIDE * statistics.median(ys)
-    y_scale = _y_scale(max(min(ys), floor), max(*ys, floor), log=wide)
+    x_scale = _Scale(*_spread(min(xs) if x_log else min(0.0, *xs), max(xs)), _LEFT, _WIDTH - _RIGHT, x_log)
+    log = min(ys) > _NOTHING and (log or max(ys) > _WIDE * statistics.median(ys))
+    y_scale = _y_scale(max(min(ys), floor), max(*ys, floor), log=log)
     curves = [curve for s in series for curve in _curve(s, x_scale, y_scale)]
     svg = node(
         "svg",
@@ -107,6 +113,11 @@ def line_chart(
     )
     label = f"{y_label}, logarithmic" if y_scale.log else y_label
     return node("figure", node("figcaption", title, node("small", label)), legend(series), svg)
+
+
+def curve_look(i: int) -> str:
+    """The look of curve number ``i``, from 0, in a chart of several; 24 of them can be told apart."""
+    return f"c{i % _COLOURS}{_PATTERNS[i // _COLOURS % len(_PATTERNS)]}"
 
 
 def legend(series: Sequence[Series]) -> Element:
@@ -149,10 +160,10 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 def _y_scale(low: float, high: float, *, log: bool) -> _Scale:
     begin, end = _HEIGHT - _BOTTOM, _TOP
+    low, high = _spread(low, high)
     if log:
         room = (high / low) ** 0.03
         return _Scale(low / room, high * room, begin, end, log=True)
-    low, high = _spread(low, high)
     room = 0.04 * (high - low)
     return _Scale(low - room, high + room, begin, end)
 
@@ -218,6 +229,7 @@ def _data(series: Sequence[Series], x_label: str, x_scale: _Scale) -> str:
         {
             "label": x_label,
             "x": [x_scale.low, x_scale.high],
+            "log": x_scale.log,
             "at": [x_scale.begin, x_scale.end, _WIDTH],
             "series": curves,
         },

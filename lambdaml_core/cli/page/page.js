@@ -22,14 +22,15 @@ addEventListener("beforeprint", () => document.querySelectorAll("details").forEa
 
 for (const svg of document.querySelectorAll("svg.chart")) {
   const chart = JSON.parse(svg.dataset.chart), guide = svg.querySelector(".guide");
-  const [begin, end, width] = chart.at, [low, high] = chart.x;
+  const scale = chart.log ? Math.log : Number, back = chart.log ? Math.exp : Number;
+  const [begin, end, width] = chart.at, [low, high] = chart.x.map(scale);
   const leave = () => { tip.hidden = true; guide.classList.remove("on"); };
 
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
     const at = (event.clientX - box.left) / box.width * width;
     if (at < begin || at > end) return leave();
-    const x = low + (at - begin) / (end - begin) * (high - low);
+    const x = back(low + (at - begin) / (end - begin) * (high - low));
     const found = chart.series.map((s) => [s.name, nearest(s.points, x)]);
     const shown = found.reduce((a, b) => Math.abs(b[1][0] - x) < Math.abs(a[1][0] - x) ? b : a)[1][0];
     tip.replaceChildren(...[`${chart.label} ${text(shown)}`, ...found.map(([name, p]) => `${name} ${text(p[1])}`)]
@@ -37,7 +38,7 @@ for (const svg of document.querySelectorAll("svg.chart")) {
     tip.hidden = false;
     tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 4)) + "px";
     tip.style.top = Math.max(4, event.clientY - tip.offsetHeight - 10) + "px";
-    const place = begin + (shown - low) / (high - low) * (end - begin);
+    const place = begin + (scale(shown) - low) / (high - low) * (end - begin);
     guide.setAttribute("x1", place);
     guide.setAttribute("x2", place);
     guide.classList.add("on");

@@ -7,11 +7,21 @@ from typing import Any, Literal
 from xml.etree.ElementTree import Element
 
 from lambdaml_core import __version__
-from lambdaml_core.cli.page.chart import Point, Series, line_chart
+from lambdaml_core.cli.page.chart import Point, Series, curve_look, line_chart
 from lambdaml_core.cli.page.html import node, page, table
 from lambdaml_core.cli.page.text import NOTHING, bytes_, count, dollars, figure, moment, seconds, setting
 from lambdaml_core.cli.page.timeline import mean_bar, timeline
-from lambdaml_core.run.history import CLASSES, PARTS, PLACES, Place, RunHistory, WorkerHistory
+from lambdaml_core.cli.view import recovered
+from lambdaml_core.run.records.history import (
+    CLASSES,
+    PARTS,
+    PLACES,
+    WORKER_CHARGES,
+    Cost,
+    Place,
+    RunHistory,
+    WorkerHistory,
+)
 
 Axis = Literal["round", "seconds"]
 
@@ -19,6 +29,7 @@ SCORES = {"accuracy": "accuracy", "auc": "AUC", "r2": "R²"}
 """Figures whose best value is 1, and how they are written."""
 
 _FEW_WORKERS = 16  # whose table is open
+_WAYS = ("sent", "received")  # of bytes
 _WORST_R2 = -1.0  # a model that has not learnt yet can be as bad as it likes
 
 
@@ -59,7 +70,7 @@ def _head(history: RunHistory) -> Iterator[Element]:
     yield node("h1", r["run"], node("span", r["status"], class_=f"badge {r['status']}"))
     workers = "1 worker" if r["workers"] == 1 else f"{r['workers']} workers"
     yield node("p", f"{r['model']} by {r['optimizer']} on {workers}, started {moment(r['created'])}", class_="soft")
-    if r["status"] in ("failed", "cancelled") and r["stop_reason"]:
+    if r["status"] in ("failed", "cancelled", "stalled") and r["stop_reason"]:
         yield node("p", r["stop_reason"], class_="reason")
     yield _tiles(history)
     yield node("h2", "What ran")
@@ -80,8 +91,8 @@ def _tiles(history: RunHistory) -> Element:
         "epochs": count(r["epochs"]),
         "time in all": seconds(r["seconds"]["total"] or None),
         "bytes moved": bytes_(moved if told else None),
-        "requests": count(sum(cost["requests"] for cost in history["costs"]) if told else None),
-        "cost of requests": dollars(r["cost_usd"] if told else None),
+        "requests": count(_requests(history) if told else None),
+        "cost": dollars(r["cost_usd"] if told else None),
     }
     return node("dl", *(node("div", node("dt", k), node("dd", v)) for k, v in tiles.items()), class_="tiles")
 
@@ -90,7 +101,7 @@ def _facts(history: RunHistory) -> dict[str, str]:
     r, job = history["record"], history["job"]
     aggregators = r["aggregators"]
     how = {1: ": AllReduce by a leader", r["workers"]: ": ScatterReduce"}.get(aggregators, " of them fold")
-    exact = "yes: all workers had one fingerprint" if r["exact"] else "no: another run may differ in the last bits"
+    exact = "yes: all processes had one fingerprint" if r["exact"] else "no: another run may differ in the last bits"
     return {
         "model": flat(job["model"]),
         "optimizer": flat(job["optimizer"]),
@@ -100,7 +111,9 @@ def _facts(history: RunHistory) -> dict[str, str]:
         "seed": str(job["seed"]),
         "workers": f"{r['workers']}, by {flat(job['provider'])}",
         "aggregators": f"K = {aggregators}{how}" if r["workers"] > 1 else "none: one worker exchanges nothing",
+        **({"as many since": r["aggregators_reason"]} if r["aggregators_reason"] else {}),
         "rounds": f"{count(r['rounds'])} of at most {count(history['rounds_planned'])}",
+        **recovered(r),
         "ended by": r["stop_reason"] or NOTHING,
         "exact": exact if _told(history) else NOTHING,
         "store": r["store"],
@@ -140,6 +153,8 @@ def _learning(history: RunHistory) -> Iterator[Element]:
     charts = [_loss_chart(history, axis, label) for axis, label in axes.items()]
     if validated:
         charts += [_score_chart(history, axis, label) for axis, label in axes.items()]
+    if any(value is not None for column in history["rounds"]["figures"].values() for value in column):
+        charts.append(_figures_chart(history))
     yield node("div", *charts, class_="charts")
     if history["looks"]:
         yield node("details", node("summary", "The figures as a table"), _looks_table(history))
@@ -168,6 +183,18 @@ def _score_chart(history: RunHistory, axis: Axis, label: str) -> Element:
         y_label="of the validation rows",
         floor=_WORST_R2,
     )
+
+
+def _figures_chart(history: RunHistory) -> Element:
+    """What the optimizer says of its rounds, such as residuals: numbers of any size, so that a logarithmic scale shows
+    them best where they have one. What is 0 interrupts its curve there."""
+    rounds = history["rounds"]
+    log = all(any(value is not None and value > 0 for value in column) for column in rounds["figures"].values())
+    series = []
+    for i, (name, column) in enumerate(rounds["figures"].items()):
+        values = [None if log and value is not None and value <= 0 else value for value in column]
+        series.append(Series(name.replace("_", " "), list(zip(rounds["round"], values, strict=True)), curve_look(i)))
+    return line_chart("Figures of the optimizer over rounds", series, x_label="rounds", y_label="value", log=log)
 
 
 def _looks_table(history: RunHistory) -> Element:
@@ -199,31 +226,45 @@ def _time(history: RunHistory) -> Iterator[Element]:
 
 
 def _told(history: RunHistory) -> bool:
-    """Whether any worker has reached its end, where it tells its requests."""
-    return any(w["ended"] for w in history["workers"])
+    """Whether any worker has told what it asked for."""
+    return any(w["channel"] is not None for w in history["workers"])
 
 
 def _traffic(history: RunHistory) -> Iterator[Element]:
     if not _told(history):
-        yield node("p", "A worker tells what it asked for when it reaches its end; none has yet.", class_="empty")
+        yield node("p", "A worker tells what it asked for with each sign of life; none has yet.", class_="empty")
         return
     costs = history["costs"]
     rows = [
-        [c["place"], c["requests_class"], count(c["requests"]), dollars(c["usd_each"] * 1000), dollars(c["usd"])]
-        for c in costs
+        [c["place"], c["charge"], count(c["count"]), dollars(c["usd_each"] * 1000), dollars(c["usd"])]
+        for c in _of(costs, CLASSES)
     ]
-    rows.append(["all", "", count(sum(c["requests"] for c in costs)), "", dollars(history["record"]["cost_usd"])])
+    rows.append(["all", "", count(_requests(history)), "", dollars(sum(c["usd"] for c in _of(costs, CLASSES)))])
     headers = ["place", "class", "requests", "price of 1,000", "cost"]
-    said = "Requests of all workers that have ended, by place and class, in US dollars"
-    moved = [[place, *(bytes_(_moved(history, place, way)) for way in ("sent", "received"))] for place in PLACES]
+    said = "Requests of all workers, by place and class, in US dollars"
     yield node("div", table(headers, rows, caption=said, words=(0, 1)), class_="card")
-    yield node("div", table(["place", "sent", "received"], moved, caption="Bytes of values"), class_="card")
+    bytes_rows = [
+        [c["place"], c["charge"], bytes_(c["count"]), dollars(c["usd_each"] * 1e9), dollars(c["usd"])]
+        for c in _of(costs, _WAYS)
+    ]
+    headers = ["place", "way", "bytes", "price of 1 GB", "cost"]
+    yield node("div", table(headers, bytes_rows, caption="Bytes of values", words=(0, 1)), class_="card")
+    worker_rows = [
+        [c["charge"].replace("_", " "), figure(c["count"]), dollars(c["usd_each"]), dollars(c["usd"])]
+        for c in _of(costs, WORKER_CHARGES)
+    ]
+    headers = ["charge", "number", "price of one", "cost"]
+    yield node("div", table(headers, worker_rows, caption="All workers, for themselves", words=(0,)), class_="card")
     if not any(c["usd_each"] for c in costs):
-        yield node("p", "Store and channel ask no money for requests.", class_="soft")
+        yield node("p", "Nobody asks money for the workers, nor for their requests and bytes.", class_="soft")
 
 
-def _moved(history: RunHistory, place: Place, way: str) -> int:
-    return sum(counts[way] for w in history["workers"] if (counts := w[place]) is not None)
+def _of(costs: Sequence[Cost], charges: Sequence[str]) -> list[Cost]:
+    return [cost for cost in costs if cost["charge"] in charges]
+
+
+def _requests(history: RunHistory) -> int:
+    return int(sum(cost["count"] for cost in _of(history["costs"], CLASSES)))
 
 
 def _workers(history: RunHistory) -> Iterator[Element]:
@@ -231,9 +272,10 @@ def _workers(history: RunHistory) -> Iterator[Element]:
     errors = [[str(w["rank"]), w["error"]] for w in workers if w["error"] is not None]
     if errors:
         yield node("div", table(["worker", "error"], errors, caption="Errors", words=(0, 1)), class_="card errors")
-    times = table(
-        ["worker", "state", *PARTS, "cost"], [_times(w) for w in workers], caption="Seconds and cost", words=(0, 1)
-    )
+    lost = any(w["attempts"] > 1 for w in workers)
+    headers = ["worker", "state", *(_PROCESSES if lost else ()), *PARTS, "cost"]
+    rows = [_times(w, _PROCESSES if lost else ()) for w in workers]
+    times = table(headers, rows, caption="Seconds and cost", words=(0, 1))
     places = [_requests_table(workers, place) for place in PLACES]
     cards = [node("div", inner, class_="card") for inner in (times, *places)]
     if len(workers) <= _FEW_WORKERS:
@@ -242,10 +284,14 @@ def _workers(history: RunHistory) -> Iterator[Element]:
         yield node("details", node("summary", f"Each of {len(workers)} workers"), *cards)
 
 
-def _times(worker: WorkerHistory) -> list[str]:
+_PROCESSES = ("restarts", "successions")
+
+
+def _times(worker: WorkerHistory, processes: Sequence[str]) -> list[str]:
     told = worker["seconds"] or {}
     state = "ended" if worker["ended"] else "failed" if worker["error"] is not None else NOTHING
-    return [str(worker["rank"]), state, *(seconds(told.get(p)) for p in PARTS), dollars(worker["cost_usd"])]
+    numbers = [count(worker[name]) for name in processes]  # type: ignore[literal-required]
+    return [str(worker["rank"]), state, *numbers, *(seconds(told.get(p)) for p in PARTS), dollars(worker["cost_usd"])]
 
 
 def _requests_table(workers: Sequence[WorkerHistory], place: Place) -> Element:

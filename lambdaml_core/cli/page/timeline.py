@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from lambdaml_core.cli.page.chart import nice_ticks
 from lambdaml_core.cli.page.html import node, table
 from lambdaml_core.cli.page.text import count, seconds, share
-from lambdaml_core.run.history import PARTS, WorkerHistory
+from lambdaml_core.run.records.history import PARTS, WorkerHistory
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 1040, 58, 14, 4, 40
 _ROOM = 1200.0  # what all rows together may take, before they get too thin
@@ -35,7 +35,7 @@ class _Slice(NamedTuple):
 
 
 def timeline(workers: Sequence[WorkerHistory]) -> Element:
-    """One row per worker that has told its timeline, or a note that none has."""
+    """One row per worker that has told its last process's timeline, or a note that none has."""
     told = [w for w in workers if w["timeline"] and w["began_s"] is not None]
     if not told:
         return node("p", "A worker tells where its time went when it reaches its end; none has yet.", class_="empty")
