@@ -4,6 +4,9 @@
 rows of length 1, and labels -1 and +1; ``yfcc`` 4,096 dense ones, not negative, as a network's hidden layer gives, and
 labels -1 and +1. A linear rule tells the classes apart, with noise. Equal arguments give equal files; a name that ends
 in ``.gz`` is compressed. Memory does not grow with the number of rows.
+
+``--clusters K`` draws K such rows, and then rows that are each one of these, every value of it a few percent larger or
+smaller: data that k-means finds something in.
 """
 
 from __future__ import annotations
@@ -98,6 +101,19 @@ def yfcc(rng: Generator) -> Sampler:
     return sample
 
 
+def clustered(sample: Sampler, k: int, rng: Generator) -> Sampler:
+    """Rows about k centres: on average, a row is as far from its centre as 6 % of the way to the origin."""
+    second, centres = sample(k)
+
+    def sample_clusters(n: int) -> tuple[Array, Any]:
+        centre = rng.integers(k, size=n)
+        x = centres[centre]
+        x.data *= 1 + 0.06 * rng.standard_normal(x.nnz)
+        return second[centre], x
+
+    return sample_clusters
+
+
 KINDS = {
     "higgs": Kind(100_000, 28, (b"0", b"1"), -5, 5, 3, higgs, 50_000),
     "rcv1": Kind(20_000, 47_236, (b"-1", b"+1"), 0, 1, 4, rcv1, 10_000),
@@ -105,9 +121,12 @@ KINDS = {
 }
 
 
-def generate(kind: Kind, rows: int, seed: int) -> Iterator[bytes]:
+def generate(kind: Kind, rows: int, seed: int, clusters: int | None) -> Iterator[bytes]:
     """The file, some rows at a time."""
-    sample = kind.sampler(np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    sample = kind.sampler(rng)
+    if clusters is not None:
+        sample = clustered(sample, clusters, rng)
     scale = 10**kind.decimals
     indices = np.array([f" {i + 1}:" for i in range(kind.features)], "S")
     values = np.array([f"{i / scale:g}" for i in range(kind.lowest * scale, kind.highest * scale + 1)], "S")
@@ -117,6 +136,7 @@ def generate(kind: Kind, rows: int, seed: int) -> Iterator[bytes]:
         cells = np.zeros(x.nnz, cell)
         cells["label"][x.indptr[:-1]] = np.where(second, kind.labels[1], kind.labels[0])
         cells["index"] = indices[x.indices]
+        x.data.clip(kind.lowest, kind.highest, out=x.data)
         cells["value"] = values[np.rint(x.data * scale).astype(np.int64) - kind.lowest * scale]
         cells["end"][x.indptr[1:] - 1] = b"\n"
         text = cells.view(np.uint8)
@@ -134,12 +154,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=list(KINDS))
     parser.add_argument("--rows", type=int, help="; ".join(f"{name}: {k.rows:,}" for name, k in KINDS.items()))
+    parser.add_argument("--clusters", type=int, metavar="K", help="rows about K centres, for k-means")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     kind = KINDS[given.kind]
     with open_for_writing(given.out) as file:
-        for text in generate(kind, given.rows or kind.rows, given.seed):
+        for text in generate(kind, given.rows or kind.rows, given.seed, given.clusters):
             file.write(text)
 
 

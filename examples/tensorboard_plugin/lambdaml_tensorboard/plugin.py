@@ -1,4 +1,4 @@
-"""An observer: writes the loss of every round and the figures of every epoch where TensorBoard finds them.
+"""An observer: writes the figures of every round and of every epoch where TensorBoard finds them.
 
     pip install . ./examples/tensorboard_plugin        # in a checkout of LambdaML
     lambdaml train examples/census.toml                # or train(...) in Python: nothing in the job changes
@@ -43,11 +43,13 @@ def _writer(run: str) -> Any:
 
 
 def _write_rounds(writer: Any, event: Mapping[str, Any]) -> None:
-    """The training loss; TensorBoard gets the time of each round, not that of the event that tells of several."""
+    """The training loss, and what else the optimizer says, such as residuals; TensorBoard gets the time of each round,
+    not that of the event that tells of several."""
     began = event["time_s"] - event["seconds"][-1]
-    for i, (loss, seconds) in enumerate(zip(event["loss"], event["seconds"], strict=True)):
-        if loss is not None:  # no row in this round
-            writer.add_scalar("train/loss", loss, event["first"] + i, began + seconds)
+    for name, column in {"loss": event["loss"], **event["figures"]}.items():
+        for i, (value, seconds) in enumerate(zip(column, event["seconds"], strict=True)):
+            if value is not None:  # no row in this round, or a figure without a meaning in it
+                writer.add_scalar(f"train/{name}", value, event["first"] + i, began + seconds)
 
 
 def _write_figures(writer: Any, event: Mapping[str, Any]) -> None:

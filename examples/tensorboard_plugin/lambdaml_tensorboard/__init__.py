@@ -1,0 +1,1 @@
+"""LambdaML's runs in TensorBoard."""

@@ -1,0 +1,1 @@
+"""A storage over SQLite and the optimizer Adagrad, for LambdaML."""
