@@ -141,16 +141,17 @@ class SmallValues(Layer):
 
 
 class Forgetful(Layer):
-    """A cache that drops the first value stored under each key that it has a mind to drop."""
+    """A storage that drops the first value under each key that it has a mind to drop, and may own to it."""
 
-    def __init__(self, inner: FullStorage, drops: Callable[[str], bool]) -> None:
+    def __init__(self, inner: FullStorage, drops: Callable[[str], bool], evicts: bool = True) -> None:
         super().__init__(inner)
+        self._evicts = evicts
         self.dropped: set[str] = set()
         self._drops = drops
 
     @property
     def caps(self) -> StorageCaps:
-        return replace(self.inner.caps, evicts=True)
+        return replace(self.inner.caps, evicts=self._evicts)
 
     def put_many(
         self, items: Mapping[str, Parts], *, if_absent: bool = False, ttl_s: float | None = None

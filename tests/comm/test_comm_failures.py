@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from lambdaml_core.errors import (
     LambdaMLError,
     MismatchedMessage,
     NotSupported,
+    ResultLost,
     UsageError,
 )
 from lambdaml_core.storage.layers import Complete
@@ -116,14 +119,14 @@ def test_a_deadline_names_the_collective_and_who_is_missing() -> None:
 
 
 def test_a_deadline_is_extended_while_the_missing_are_alive() -> None:
-    asked: list[list[int]] = []
+    asked: list[tuple[list[int], int]] = []
     late = threading.Event()
 
-    def go_on(missing: Collection[int]) -> bool:
-        asked.append(list(missing))
-        if len(asked) == 2:
+    def signs(missing: Collection[int], sequence: int) -> Mapping[int, float]:
+        asked.append((list(missing), sequence))
+        if len(asked) == 9:
             late.set()
-        return True
+        return dict.fromkeys(missing, 0.1)
 
     def work(rank: int) -> float:
         if rank == 1:
@@ -133,10 +136,47 @@ def test_a_deadline_is_extended_while_the_missing_are_alive() -> None:
         return float(x["g"][0])
 
     channel = memory()
-    comms = [Engine(channel, rank=rank, size=2, deadline_s=0.2, go_on=go_on) for rank in range(2)]
+    comms = [Engine(channel, rank=rank, size=2, sequence=7, deadline_s=0.2, signs=signs) for rank in range(2)]
     assert all_well(2, work) == [3.0, 3.0]
-    assert asked[0] == [1]
+    assert asked[0] == ([1], 8), "the number of the next collective, as a sign of life has it"
     assert comms[0].waited_s >= 0.4
+    assert not comms[0].waiting
+
+
+def test_a_rank_without_a_sign_of_life_is_given_up() -> None:
+    ages = iter([{1: 0.0, 2: 3.2}, {1: 0.0, 2: 63.7}])
+    comm = Engine(memory(), rank=0, size=3, deadline_s=5.0, signs=lambda missing, sequence: next(ages))
+    comm._deadline_s = 0.1  # the first quarter is short, the ages are long
+    comm.round = 4
+    with pytest.raises(DeadlineExpired) as expired:
+        comm.all_reduce({"g": np.ones(3)})
+    assert re.fullmatch(
+        r"all_reduce number 0 of round 4: nothing from rank 1, 2 for \d+ s; "
+        r"last sign of life: rank 1's 0 s ago, rank 2's 3 s ago",
+        str(expired.value).splitlines()[0],
+    ), str(expired.value)
+
+
+def test_a_rank_that_has_gone_on_without_a_result_has_lost_it() -> None:
+    def signs(missing: Collection[int], sequence: int) -> Mapping[int, float]:
+        assert comm.waiting is False
+        raise ResultLost(f"rank {missing} has gone past")
+
+    comm = Engine(memory(), rank=1, size=2, deadline_s=0.1, signs=signs)
+    with pytest.raises(ResultLost, match="gone past: g0/"):
+        comm.barrier()
+
+
+def test_a_result_that_comes_with_the_last_look_is_not_lost() -> None:
+    def signs(missing: Collection[int], sequence: int) -> Mapping[int, float]:
+        comms[0].broadcast({"g": np.arange(3.0)})
+        raise ResultLost("rank 0 has gone past")
+
+    comms = engines(memory(), 2)
+    comms[1] = Engine(comms[0]._channel, rank=1, size=2, deadline_s=0.1, signs=signs)
+    x = {"g": np.zeros(3)}
+    comms[1].broadcast(x)
+    assert x["g"].tolist() == [0, 1, 2]
 
 
 def test_a_wait_can_be_interrupted() -> None:
@@ -155,8 +195,9 @@ def test_a_wait_can_be_interrupted() -> None:
         comm.barrier()
 
 
-def test_contributions_that_were_dropped_are_made_again() -> None:
-    channel = Forgetful(memory(), lambda key: "/in-" in key)
+@pytest.mark.parametrize("evicts", [False, True])
+def test_contributions_that_were_dropped_are_made_again(evicts: bool) -> None:
+    channel = Forgetful(memory(), lambda key: "/in-" in key, evicts)
     comms = engines(channel, 3, aggregators=2, deadline_s=2.0)
     xs = [{"g": np.full(100, rank + 1.0)} for rank in range(3)]
     all_well(3, lambda rank: comms[rank].all_reduce(xs[rank]))
@@ -227,3 +268,14 @@ def test_a_channel_must_create_once() -> None:
     with pytest.raises(NotSupported, match="exactly once"):
         Engine(Complete(Overwriting()), rank=0, size=2)
     Engine(Complete(Overwriting()), rank=0, size=1)
+
+
+def test_what_was_waited_makes_no_deadline_longer() -> None:
+    """Else one long wait would be the measure of the next."""
+    channel = memory()
+    late = Engine(channel, rank=1, size=2)
+    began = time.monotonic()
+    comm = Engine(channel, rank=0, size=2, interrupt=lambda: late.broadcast({"x": np.ones(1)}, 1))
+    comm.broadcast({"x": np.zeros(1)}, 1)
+    assert comm.waited_s > 0
+    assert sum(comm._took) <= time.monotonic() - began - comm.waited_s

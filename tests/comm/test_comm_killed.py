@@ -31,7 +31,7 @@ def contribution(rank: int, turn: int, before: NDArray[np.float32]) -> NDArray[n
 
 
 def open_channel(folder: str) -> FullStorage:
-    return Complete(FileStorage(StorageURL("file", path=folder), FileOptions()))
+    return Complete(FileStorage(StorageURL("file", path=folder), FileOptions(sync=False)))
 
 
 def work(folder: str, rank: int, restored: bool, pipe: Connection) -> None:

@@ -46,7 +46,7 @@ def serve(rank: int, folder: str, pipe: Connection) -> None:
 
 
 def open_channel(folder: str) -> FullStorage:
-    return Complete(FileStorage(StorageURL("file", path=folder), FileOptions()))
+    return Complete(FileStorage(StorageURL("file", path=folder), FileOptions(sync=False)))
 
 
 def perform(rank: int, channel: FullStorage, task: Task) -> list[Any]:

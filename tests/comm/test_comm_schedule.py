@@ -24,7 +24,7 @@ def nothing() -> Requests:
 
 def schedule(*tasks: Task, window: int = 100, watch: bool = True, **more: Any) -> Requests:
     hooks = {"before_wait": nothing, "on_long_wait": nothing, **more}
-    return Schedule(tasks, window=window, watch=watch, **hooks).run()
+    return Schedule(tasks, window=window, parallel=1, watch=watch, **hooks).run()
 
 
 def ask(requests: Requests, answer: Any = None) -> Request | None:

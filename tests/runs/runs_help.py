@@ -59,6 +59,12 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if not path.is_dir()]
 
 
+def slow_channel(store: Path) -> str:
+    """Beside a store, for runs that are to be harmed on the way: each request is late, so that a driver sees their
+    progress however quick the machine is, and no processor is kept busy by it."""
+    return f"fault+file://{store}-channel?fault_delay=1&fault_delay_s=0.004"
+
+
 def scratch_of(run: str) -> Path:
     """Where the messages of a local run go by default."""
     return Path(f"/dev/shm/lambdaml-{os.getuid()}") / run  # noqa: S108

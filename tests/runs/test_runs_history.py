@@ -6,20 +6,23 @@ import itertools
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from runs_help import cancer, make_job
 
 from lambdaml_core.errors import RunNotFound, WorkerFailed
-from lambdaml_core.run.driver import run_job
-from lambdaml_core.run.history import CLASSES, PARTS, RunHistory, read_history
-from lambdaml_core.run.records import list_runs
+from lambdaml_core.run.driver.driver import run_job
+from lambdaml_core.run.records.history import CHARGES, CLASSES, PARTS, WORKER_CHARGES, RunHistory, read_history
+from lambdaml_core.run.records.records import list_runs
 from lambdaml_core.run.spec import SPEC, get_json, put_json, run_store
 from lambdaml_core.storage import open_storage
 
-PRICES = {"store": {"put": 5e-6, "get": 4e-7}, "channel": {"put": 1.25e-6, "get": 2e-7, "list": 1.0}}
+PRICES = {
+    "store": {"put": 5e-6, "get": 4e-7},
+    "channel": {"put": 1.25e-6, "get": 2e-7, "list": 1.0, "sent": 3e-9, "received": 6e-10},
+}
 
 
 def trained(store: Path, **keys: Any) -> tuple[RunHistory, list[Any]]:
@@ -75,10 +78,12 @@ def test_timelines_add_up_to_the_seconds_of_each_worker(three: tuple[RunHistory,
 def test_requests_and_bytes_are_those_of_the_record(three: tuple[RunHistory, list[Any]]) -> None:
     history = three[0]
     channels = [w["channel"] for w in history["workers"] if w["channel"] is not None]
-    assert {name: sum(counts[name] for counts in channels) for name in CLASSES} == history["record"]["requests"]
+    told = {name: sum(counts[name] for counts in channels) for name in (*CLASSES, "missed")}
+    assert told == history["record"]["requests"]
     assert sum(counts["sent"] for counts in channels) == history["record"]["bytes"]["sent"]
-    assert [(c["place"], c["requests_class"]) for c in history["costs"]] == [
-        (place, name) for place in ("store", "channel") for name in CLASSES
+    assert [(c["place"], c["charge"]) for c in history["costs"]] == [
+        *((place, name) for place in ("store", "channel") for name in CHARGES),
+        *(("worker", name) for name in WORKER_CHARGES),
     ]
 
 
@@ -102,27 +107,50 @@ def test_costs_by_worker_and_by_class_add_up_to_the_whole(tmp_path: Path) -> Non
     assert whole > 0
     assert history["record"]["cost_usd"] == pytest.approx(whole, rel=1e-12)
     assert sum(cost["usd"] for cost in history["costs"]) == pytest.approx(whole, rel=1e-12)
-    by_class = {(c["place"], c["requests_class"]): c["usd_each"] for c in history["costs"]}
+    by_class = {(c["place"], c["charge"]): c["usd_each"] for c in history["costs"]}
     assert by_class["channel", "get"] == 2e-7
     assert by_class["store", "delete"] == 0
+
+
+def test_what_rank_0_had_used_by_each_round(three: tuple[RunHistory, list[Any]]) -> None:
+    """It rises with every round, by what its messages weigh, to what it had used in the end."""
+    history = three[0]
+    first = history["workers"][0]
+    rounds = history["rounds"]
+    assert rounds["figures"] == {}
+    for place in ("channel", "store"):
+        counts = cast(dict[str, int], dict(first)[place])
+        used = cast(list[int], rounds["used"][place])
+        assert len(used) == 100
+        assert used == sorted(used)
+        assert 0 < used[-1] <= counts["sent"] + counts["received"]
+    steps = [b - a for a, b in itertools.pairwise(cast(list[int], rounds["used"]["channel"]))]
+    assert min(steps) > 31 * 4  # of one float32 each way, at least
+    assert rounds["used"]["usd"] == [0.0] * 100
 
 
 def test_a_history_is_json(three: tuple[RunHistory, list[Any]]) -> None:
     assert json.loads(json.dumps(three[0], allow_nan=False)) == three[0]
 
 
+class _Enough(Exception):
+    """Raised by a listener."""
+
+
 def test_a_run_that_goes_on(tmp_path: Path) -> None:
-    """Every look while it runs is the beginning of what comes later; only worker 0 tells where its time goes."""
+    """Every look while it runs is the beginning of what comes later; workers tell what they use with signs of life."""
     seen: list[RunHistory] = []
 
     def look(event: Any) -> None:
         if event["event"] == "progress":
-            seen.append(read_history(f"file://{tmp_path}", event["run"]))
+            history = read_history(f"file://{tmp_path}", event["run"])
+            if len(history["rounds"]["round"]) > (len(seen[0]["rounds"]["round"]) if seen else 0):
+                seen.append(history)
             if len(seen) == 2:
-                raise KeyboardInterrupt
+                raise _Enough
 
     job = make_job(tmp_path, workers=2, rounds=10**9, provider="inline")
-    with pytest.raises(BaseException, match="cancelled"):
+    with pytest.raises(_Enough):
         run_job(job, arrays=cancer(), on_event=look)
     first, second = seen
     assert first["record"]["status"] == "running"
@@ -132,10 +160,11 @@ def test_a_run_that_goes_on(tmp_path: Path) -> None:
     assert second["rounds"]["loss"][:n] == first["rounds"]["loss"]
     assert second["looks"][: len(first["looks"])] == first["looks"]
     assert [w["ended"] for w in second["workers"]] == [False, False]
-    zero, one = second["workers"]
-    assert zero["seconds"] is not None
-    assert zero["seconds"]["compute"] > 0
-    assert [one["seconds"], zero["timeline"], one["channel"], one["cost_usd"]] == [None] * 4
+    for worker in second["workers"]:
+        assert worker["timeline"] is None
+        assert worker["seconds"] is not None
+        assert worker["channel"] is not None
+        assert (worker["attempts"], worker["restarts"], worker["successions"]) == (1, 0, 0)
     after = read_history(f"file://{tmp_path}", second["record"]["run"])
     assert after["record"]["status"] == "cancelled"
     assert after["rounds"]["loss"][: len(second["rounds"]["loss"])] == second["rounds"]["loss"]

@@ -12,14 +12,14 @@ import pytest
 from runs_help import ROOT, cancer, make_job
 from scipy import sparse
 
-from lambdaml_core.run.driver import run_job
+from lambdaml_core.run.driver.driver import run_job
 
 AT_THE_END = """
 import atexit, json, sys
 from pathlib import Path
 
 def note():
-    if "lambdaml_core.run.worker" in sys.argv[0] or "worker.py" in sys.argv[0]:
+    if "lambdaml_core.run.worker.worker" in sys.argv[0] or "worker.py" in sys.argv[0]:
         rank = json.loads(sys.argv[1])["rank"]
         Path({folder!r}, str(rank)).write_text(json.dumps(sorted(sys.modules)))
 
@@ -56,7 +56,7 @@ def test_what_a_worker_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_records_need_no_numpy() -> None:
     """``lambdaml runs`` and ``show`` are quick."""
-    code = "import sys, lambdaml_core.run.records; print('numpy' in sys.modules)"
+    code = "import sys, lambdaml_core.run.records.records; print('numpy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, env=os.environ
     )

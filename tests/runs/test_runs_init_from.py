@@ -15,12 +15,12 @@ from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.data.partition import partition
 from lambdaml_core.errors import DataError, JobError, LambdaMLError, ModelError, WorkerFailed
 from lambdaml_core.provider.base import WorkerRef
-from lambdaml_core.run.driver import run_job
+from lambdaml_core.run.driver.driver import run_job
 from lambdaml_core.run.job import Job
-from lambdaml_core.run.records import RunRecord
+from lambdaml_core.run.records.records import RunRecord
 from lambdaml_core.run.saved import SavedModel, load
 from lambdaml_core.run.spec import Spec, sha256
-from lambdaml_core.run.worker import run_worker
+from lambdaml_core.run.worker.worker import run_worker
 from lambdaml_core.specs import Reference
 from lambdaml_core.storage import open_storage
 
@@ -100,9 +100,9 @@ def test_initial_parameters_that_were_changed(tmp_path: Path) -> None:
         [SavedModel(other, model.model, 30, [0, 1]).files()["model.safetensors"]],
     )
     storage: Any = {"kind": "storage", **vars(Spec.decode(spec).store.reference)}
-    ref = WorkerRef(Spec.decode(spec).store.url, storage, record["run"], 0, 1, sha256(spec))
+    ref = WorkerRef(Spec.decode(spec).store.url, storage, record["run"], 0, 0, 1, sha256(spec))
     assert run_worker(ref, log=lambda text: None) == 1
-    assert b"initial parameters were changed" in bytes(store.get(f"runs/{record['run']}/errors/0.json"))
+    assert b"initial parameters were changed" in bytes(store.get(f"runs/{record['run']}/errors/0/0/1.json"))
 
 
 # --- preprocessing and labels -----------------------------------------------------------------------------------

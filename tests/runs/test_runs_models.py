@@ -15,8 +15,8 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from lambdaml_core.errors import JobError
-from lambdaml_core.run.driver import run_job
-from lambdaml_core.run.records import RunRecord
+from lambdaml_core.run.driver.driver import run_job
+from lambdaml_core.run.records.records import RunRecord
 from lambdaml_core.run.saved import SavedModel, load
 
 GA = {"name": "ga_sgd", "learning_rate": 0.3, "momentum": 0.9, "l2": 1e-3}

@@ -8,7 +8,7 @@ import pytest
 from runs_help import cancer, keys_of
 
 from lambdaml_core import train
-from lambdaml_core.run.records import clean
+from lambdaml_core.run.driver.remote import clean
 
 
 def test_training_without_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

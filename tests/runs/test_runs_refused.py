@@ -17,8 +17,8 @@ from runs_help import ROOT, cancer, files_below, make_job, write_libsvm
 
 from lambdaml_core.data.arrays import write_arrays
 from lambdaml_core.errors import DataError, JobError, NotSupported, StorageDenied, StorageFull, UsageError
-from lambdaml_core.run.driver import run_job
-from lambdaml_core.run.plan import default_channel, make_plan
+from lambdaml_core.run.driver.driver import run_job
+from lambdaml_core.run.driver.plan import default_channel, make_plan
 from lambdaml_core.storage import open_storage
 
 GOOD = "1 1:1 2:0.5\n0 1:-1 2:0.25\n" * 50
@@ -167,7 +167,7 @@ TRY = """
 import json, sys
 import numpy as np
 from lambdaml_core.errors import LambdaMLError
-from lambdaml_core.run.driver import run_job
+from lambdaml_core.run.driver.driver import run_job
 from lambdaml_core.run.job import Job
 said = []
 for keys in json.loads(sys.argv[1]):
@@ -210,7 +210,7 @@ FULL = """
 import resource, sys
 import numpy as np
 from lambdaml_core.errors import StorageFull
-from lambdaml_core.run.driver import run_job
+from lambdaml_core.run.driver.driver import run_job
 from lambdaml_core.run.job import Job
 rng = np.random.default_rng(0)
 x = rng.normal(size=(4000, 50))
@@ -238,7 +238,7 @@ def test_without_tmpfs_messages_go_to_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With one line that says so; the run is the same."""
-    monkeypatch.setattr("lambdaml_core.run.plan._TMPFS", tmp_path)
+    monkeypatch.setattr("lambdaml_core.run.driver.scratch.TMPFS", tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     record = run_job(make_job(tmp_path / "store", workers=2), arrays=cancer())
     assert record["channel"] == f"file://{tmp_path}/lambdaml-{os.getuid()}/{record['run']}"
@@ -254,7 +254,7 @@ def test_messages_that_fit_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_directory_for_messages_that_others_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lambdaml_core.run.plan._TMPFS", tmp_path / "none")
+    monkeypatch.setattr("lambdaml_core.run.driver.scratch.TMPFS", tmp_path / "none")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / f"lambdaml-{os.getuid()}").mkdir(mode=0o755)
     with pytest.raises(JobError, match="open to others"):

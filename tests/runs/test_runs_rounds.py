@@ -13,12 +13,11 @@ from child_processes import children
 from runs_help import cancer, keys_of, make_job
 
 from lambdaml_core import train
-from lambdaml_core.errors import DataError, StorageUnavailable
-from lambdaml_core.run.driver import run_job
-from lambdaml_core.run.records import clean, list_runs
-from lambdaml_core.run.reporter import Reporter
-from lambdaml_core.run.timing import Clock
-from lambdaml_core.run.training import Progress
+from lambdaml_core.errors import DataError
+from lambdaml_core.run.driver.driver import run_job
+from lambdaml_core.run.driver.remote import clean
+from lambdaml_core.run.records.attempts import end_key
+from lambdaml_core.run.records.records import list_runs
 from lambdaml_core.storage import open_storage
 
 
@@ -39,7 +38,8 @@ def test_a_callback_sees_every_round_once_and_in_order(tmp_path: Path, provider:
     seconds = [event["seconds"] for event in seen]
     assert seconds == sorted(seconds)
     assert all(np.isfinite(event["loss"]) for event in seen)
-    assert all(set(event) == {"run", "round", "loss", "seconds"} for event in seen)
+    assert all(set(event) == {"run", "round", "loss", "seconds", "figures"} for event in seen)
+    assert (run.rounds["round"], run.rounds["loss"]) == (list(range(1, rounds + 1)), [event["loss"] for event in seen])
     assert threads == {threading.get_ident()}
 
 
@@ -93,69 +93,11 @@ def test_events_and_ends_in_the_store(tmp_path: Path) -> None:
     at = {n: s for e in rounds for n, s in enumerate(e["seconds"], e["first"])}
     assert [e["seconds"] for e in looks] == pytest.approx([at[e["round"]] for e in looks], abs=1e-6)
     for rank in range(3):
-        end = json.loads(bytes(store.get(f"ends/{rank}.json")))
+        end = json.loads(bytes(store.get(end_key(0, rank))))
         line = end["timeline"]
         assert set(line) == {"until", "start", "load", "compute", "communicate", "wait"}
         assert len({len(values) for values in line.values()}) == 1
         assert 200 <= len(line["until"]) <= 400
-        for part, seconds in end["seconds"].items():
-            assert sum(line[part]) == pytest.approx(seconds, abs=0.01)
+        for part, seconds in end["totals"]["seconds"].items():
+            assert sum(line[part]) == pytest.approx(seconds, abs=0.001), "400 slices, each rounded to a microsecond"
         assert kept[0]["time_s"] - 60 < end["began_s"] < kept[0]["time_s"]
-
-
-# --- the reporter -------------------------------------------------------------------------------------------------
-
-
-class Flaky:
-    """A storage whose puts fail, or are done and fail nevertheless, as told."""
-
-    def __init__(self, mischief: list[str]) -> None:
-        self.inner: Any = open_storage("memory://reporter")
-        self.inner.delete(list(self.inner.list("")))
-        self._mischief = mischief
-        self.drained = threading.Event()
-
-    def put(self, key: str, data: Any, *, if_absent: bool = False) -> bool:
-        what = self._mischief.pop(0) if self._mischief else "fine"
-        if not self._mischief:
-            self.drained.set()
-        if what == "fails":
-            raise StorageUnavailable("not now")
-        stored: bool = self.inner.put(key, data, if_absent=if_absent)
-        if what == "lost":
-            raise StorageUnavailable("the answer was lost")
-        return stored
-
-
-@pytest.mark.parametrize(
-    "mischief", [["fails"], ["lost"], ["fine", "lost", "fails", "lost"], ["fails"] * 5, ["fine"] * 11 + ["fails"]]
-)
-def test_no_round_is_told_twice_or_not_at_all(mischief: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever happens to single requests."""
-    monkeypatch.setattr("lambdaml_core.run.reporter.PERIOD_S", 1e-3)
-    store: Any = Flaky(mischief)
-    with Reporter(store, run="r", rounds=100, steps_per_round=1, steps_per_epoch=10, clock=Clock(0.0)) as reporter:
-        for n in range(1, 101):
-            reporter.round(Progress(n, 1 / n, n / 8, {"loss": 2.0} if n % 10 == 0 else None))
-        assert store.drained.wait(60)  # by the thread, which goes on trying
-    keys = sorted(store.inner.list("events/"))
-    events = [json.loads(bytes(store.inner.get(key))) for key in keys]
-    assert keys == [f"events/{i:06d}.json" for i in range(len(keys))]
-    rounds = [e for e in events if e["event"] == "rounds"]
-    told = [i for e in rounds for i in range(e["first"], e["first"] + len(e["loss"]))]
-    assert told == list(range(1, 101))
-    assert [loss for e in rounds for loss in e["loss"]] == [1 / i for i in told]
-    assert [e["round"] for e in events if e["event"] == "epoch"] == list(range(10, 101, 10))
-    progress = json.loads(bytes(store.inner.get("progress.json")))
-    assert (progress["events"], progress["round"], progress["epochs"]) == (len(events), 100, 10)
-
-
-def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
-    store: Any = Flaky([])
-    with Reporter(store, run="r", rounds=1, steps_per_round=2, steps_per_epoch=1, clock=Clock(0.0)) as reporter:
-        reporter.round(Progress(1, float("nan"), 0.5, {"loss": float("inf"), "r2": 0.5}))
-    first, second = (json.loads(bytes(store.inner.get(f"events/00000{i}.json"))) for i in (0, 1))
-    assert first["loss"] == [None]
-    assert (second["batch_loss"], second["loss"], second["accuracy"]) == (None, None, None)
-    assert second["figures"] == {"loss": None, "r2": 0.5}
-    assert second["epoch"] == 2

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from runs_help import cancer, make_job
 
-from lambdaml_core.run.driver import run_job
-from lambdaml_core.run.records import RunRecord
+from lambdaml_core.run.driver.driver import run_job
+from lambdaml_core.run.records.records import RunRecord
 from lambdaml_core.storage import open_storage
 
 MA = {"name": "ma_sgd", "learning_rate": 0.3, "local_steps": 2}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdaml_core.run.timing import Clock, TimedCommunicator
+from lambdaml_core.run.records.ranks import usd
+from lambdaml_core.run.worker.timing import Clock, TimedCommunicator
+from lambdaml_core.run.worker.totals import Tally
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 class Slow:
     """An engine whose time is known."""
 
-    rank, size, waited_s = 0, 1, 0.0
+    rank, size, waited_s, sequence = 0, 1, 0.0, 0
 
     def __init__(self, now: list[float]) -> None:
         self._now = now
@@ -90,6 +93,10 @@ def test_a_timeline(now: list[float]) -> None:
         "wait": [0.0, 2.0, 0.0],
         "compute": [0.0, 4.0, 8.0],
     }
+    clock.stop()
+    stopped = clock.timeline(), clock.report()
+    now[0] += 16
+    assert (clock.timeline(), clock.report()) == stopped
 
 
 @given(rounds=st.integers(0, 5000))
@@ -115,3 +122,24 @@ def test_a_timeline_has_few_slices_that_add_up(rounds: int) -> None:
         assert sum(line[name]) == pytest.approx(seconds)
     lengths = [b - a for a, b in zip(line["until"], line["until"][1:], strict=False)]
     assert len(set(lengths[:-1])) <= 1
+
+
+def test_a_meter_counts_what_earlier_attempts_have_used() -> None:
+    """The same as the totals, at any moment: bytes, and dollars at these prices."""
+    prices = {"channel": {"put": 5e-6, "sent": 3e-9}, "store": {"get": 4e-7}}
+    first, second = (Tally(Clock(time.perf_counter())) for _ in range(2))
+    for tally in (first, second):
+        if tally is second:
+            tally.go_on(first.totals())
+        meter = tally.meter(prices)
+        for step in range(3):
+            totals = tally.totals()
+            counts = {"channel": totals["channel"], "store": totals["store"]}
+            moved = {place: counts[place]["sent"] + counts[place]["received"] for place in counts}
+            used = meter()
+            assert (used.channel, used.store) == (moved["channel"], moved["store"])
+            assert used.usd == pytest.approx(usd(totals, prices))
+            tally.channel.put += 1
+            tally.channel.received += 10 * step
+            tally.store.sent += 100
+    assert usd(second.totals(), prices) == pytest.approx(6 * 5e-6)

@@ -22,9 +22,8 @@ from lambdaml_core.data.shards import ShardedData
 from lambdaml_core.models.logistic import LogisticRegression
 from lambdaml_core.optim.base import State, Worker
 from lambdaml_core.run.spec import Stop
-from lambdaml_core.run.stopping import LossWatch, TimeWatch
-from lambdaml_core.run.timing import Clock, TimedCommunicator
-from lambdaml_core.run.training import Outcome, Progress, Trainer, evaluation_period, keyed_generator
+from lambdaml_core.run.worker.stopping import LossWatch
+from lambdaml_core.run.worker.training import Outcome, Progress, Trainer, evaluation_period, keyed_generator
 from lambdaml_core.storage import open_storage
 
 
@@ -48,7 +47,7 @@ class Recorder:
         self.scratch.append(w.scratch("a", (3,), np.float64).__array_interface__["data"][0])
         self.drawn.append(float(w.rng("x").random()))
         loss = self._losses[w.round % len(self._losses)]
-        return {"loss": loss, "stop": float(len(self.rounds) == self._stop_after)}
+        return {"loss": loss, "stop": float(len(self.rounds) == self._stop_after), "primal": 1 / len(self.rounds)}
 
 
 def rows(*, batch_size: int = 100, validation: float = 0.2) -> tuple[ShardedData, ShardedData | None]:
@@ -73,7 +72,7 @@ def run(rounds: int, recorder: Recorder, **keys: Any) -> tuple[list[Progress], O
         optimizer=recorder,
         data=data,
         validation=validation,
-        comm=TimedCommunicator(engine, Clock(0.0)),
+        comm=engine,
         seed=0,
         on_round=progress.append,
         **settings,
@@ -87,6 +86,8 @@ def test_figures_come_at_looks_and_at_the_end_of_the_run() -> None:
     assert recorder.rounds == list(range(12))
     assert [p.round for p in progress] == list(range(1, 13))
     assert [p.round for p in progress if p.figures is not None] == [5, 10, 12]
+    assert [p.round_figures for p in progress] == [{"primal": 1 / n} for n in range(1, 13)]
+    assert outcome.round_figures == {"primal": 1 / 12}
     assert (outcome.rounds, outcome.stop_reason) == (12, "rounds")
     assert outcome.train_loss == pytest.approx(np.log(2))
     assert outcome.figures["loss"] == pytest.approx(np.log(2))
@@ -135,7 +136,7 @@ def test_every_rank_starts_from_the_parameters_of_rank_0() -> None:
             optimizer=Recorder(),
             data=data,
             validation=None,
-            comm=TimedCommunicator(engine, Clock(0.0)),
+            comm=engine,
             seed=0,
             evaluate=1,
             stop=Stop(),
@@ -200,40 +201,65 @@ def test_patience(losses: list[float], improvement: float, patience: int) -> Non
     assert stopped == next((i for i in looks if all(stale(j) for j in range(i - patience + 1, i + 1))), None)
 
 
-class Told:
-    """A communicator of two ranks: rank 1 hears what rank 0 says, and has a clock that is no use."""
+class Slow(Recorder):
+    """An optimizer whose rounds take a time that its own clock shows."""
 
-    def __init__(self) -> None:
-        self.messages: list[NDArray[Any]] = []
-        self.sent = 0
+    def __init__(self, paces: Sequence[float]) -> None:
+        super().__init__()
+        self._paces, self.time = paces, 100.0
 
-    def broadcast(self, x: Any, root: int = 0) -> None:
-        self.sent += 1
-        self.messages.append(x["time"].copy())
+    def round(self, w: Worker, s: State) -> Mapping[str, float]:
+        def fill(ready: Any) -> None:
+            self.time += self._paces[w.round % len(self._paces)]
+
+        w.comm.all_reduce({"a": w.scratch("a", (3,), np.float64)}, fill=fill)
+        return super().round(w, s)
 
 
 @given(
-    seconds=st.floats(1e-3, 1e4),
-    pace=st.floats(1e-6, 10),
-    jitter=st.lists(st.floats(0.5, 2), min_size=1, max_size=20),
+    seconds=st.floats(0.01, 30), paces=st.lists(st.floats(0.01, 10), min_size=1, max_size=5), elapsed=st.floats(0, 20)
 )
-def test_the_time_is_up_on_all_ranks_at_once_and_seldom_asked_for(
-    seconds: float, pace: float, jitter: list[float]
+def test_the_first_round_that_ends_after_its_time_is_the_last(
+    seconds: float, paces: list[float], elapsed: float
 ) -> None:
-    """A run is never ended early, and is told a number of times that grows as the logarithm of its rounds."""
-    comm: Any = Told()
-    watch = TimeWatch(seconds, comm)
-    done, elapsed = 0, 0.0
-    while True:
-        done += 1
-        elapsed += pace * jitter[done % len(jitter)]
-        if watch.is_up(done, elapsed):
-            break
-        if done == 3000:
-            return
-    assert elapsed >= seconds
-    assert elapsed <= 2 * seconds + 6 * pace
-    assert comm.sent <= 12 + 4 * math.log2(done)
+    """Counted on from where another attempt was."""
+    slow = Slow(paces)
+    progress, outcome = run(12, slow, stop=Stop(seconds=seconds), elapsed_s=elapsed, now=lambda: slow.time)
+    until = elapsed + np.cumsum(np.resize(paces, 12))
+    late = next((i for i, end in enumerate(until) if end >= seconds), 11) + 1
+    assert [p.seconds for p in progress] == pytest.approx(until[: len(progress)])
+    if min(abs(until - seconds)) > 1e-9:
+        assert outcome.rounds == late
+        assert outcome.stop_reason == ("seconds" if until[late - 1] >= seconds else "rounds")
+
+
+def test_the_time_is_that_of_rank_0_for_all_ranks_and_for_replacements() -> None:
+    """Whose clocks are no use: what the results of the rounds say is final."""
+    data, _ = rows()
+
+    def work(rank: int, restored: bool) -> tuple[int, str]:
+        engine = Engine(open_storage("memory://times"), rank=rank, size=3, restored=restored)
+        engine.frontier = 0
+        slow = Slow([1.0])
+        trainer = Trainer(
+            model=LogisticRegression(LinearOptions()),
+            optimizer=slow,
+            data=data,
+            validation=None,
+            comm=engine,
+            seed=0,
+            evaluate=1,
+            stop=Stop(seconds=4),
+            on_round=lambda progress: None,
+            now=(lambda: 0.0) if rank or restored else (lambda: slow.time),
+        )
+        outcome = trainer.run(12)
+        return outcome.rounds, outcome.stop_reason
+
+    for restored in (False, True):
+        with ThreadPoolExecutor(3) as pool:
+            done = [pool.submit(work, rank, restored) for rank in range(3)]
+            assert [each.result() for each in done] == [(4, "seconds")] * 3
 
 
 # --- small things ---------------------------------------------------------------------------------------------

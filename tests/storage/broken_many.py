@@ -24,6 +24,7 @@ class ListsWholeWords(Broken):
 
 class ListsOnePage(Broken):
     law = "test_list_is_complete"
+    mistake = "the first page of a listing taken for all of it"
 
     def list(self, prefix: str) -> Iterator[str]:
         return itertools.islice(super().list(prefix), 1000)
@@ -63,16 +64,39 @@ class SaysAllWereStored(Broken):
         return list(items)
 
 
+class CreatesABatch(Broken):
+    """The service's batches know no condition, so what is more than one request takes is put whatever is there."""
+
+    law = "test_put_many_stores_all_and_says_which"
+
+    def put_many(
+        self, items: Mapping[str, Parts], *, if_absent: bool = False, ttl_s: float | None = None
+    ) -> Collection[str]:
+        return super().put_many(items, if_absent=if_absent and len(items) <= 100)
+
+
+class AnswersByAnIterator(Broken):
+    """Its answer can be gone through once, and has no length."""
+
+    law = "test_put_many_stores_all_and_says_which"
+
+    def put_many(
+        self, items: Mapping[str, Parts], *, if_absent: bool = False, ttl_s: float | None = None
+    ) -> Collection[str]:
+        return iter(super().put_many(items, if_absent=if_absent))  # type: ignore[return-value]
+
+
 class LooksFirst(Broken):
-    """Create-once by looking first and writing then."""
+    """Create-once by looking first and writing then, at once: hardly ever does another come in between by itself."""
 
     law = "test_one_of_many_creates"
 
     def put(self, key: str, data: Parts, *, if_absent: bool = False, ttl_s: float | None = None) -> bool:
-        if if_absent and self.get_many([key]):
+        value = b"".join(data)
+        if if_absent and self._space.values.get(key) is not None:
             return False
-        time.sleep(NETWORK_S)
-        return super().put(key, data)
+        self._space.values[key] = value
+        return True
 
 
 class AppearsEmpty(Broken):
@@ -132,6 +156,7 @@ class ListsTemporaryNames(Broken):
 
 class ZeroMeansForEver(Broken):
     law = "test_no_wait_returns"
+    mistake = "waits that never end"
 
     def get_many(self, keys: Sequence[str], *, wait_s: float = 0.0) -> Mapping[str, bytes]:
         return super().get_many(keys, wait_s=wait_s or 1e6)
@@ -144,6 +169,15 @@ class StartsAgainWhenWoken(Broken):
 
     def get_many(self, keys: Sequence[str], *, wait_s: float = 0.0) -> Mapping[str, bytes]:
         return super().get_many(keys, wait_s=wait_s * 1000)
+
+
+class RoundsDown(Broken):
+    """Waits whole tenths of a second."""
+
+    law = "test_a_wait_lasts_its_time"
+
+    def get_many(self, keys: Sequence[str], *, wait_s: float = 0.0) -> Mapping[str, bytes]:
+        return super().get_many(keys, wait_s=int(wait_s * 10) / 10)
 
 
 class DoesNotBlock(Broken):
@@ -176,6 +210,25 @@ class WaitsForTheFirst(Broken):
 
     def get_many(self, keys: Sequence[str], *, wait_s: float = 0.0) -> Mapping[str, bytes]:
         return super().get_many(keys) or (super().get_many(keys[:1], wait_s=wait_s) and super().get_many(keys))
+
+
+class WatchesFew(Broken):
+    """A connection watches a hundred keys at most, and nobody watches the rest."""
+
+    law = "test_a_wait_is_for_many_keys"
+
+    def get_many(self, keys: Sequence[str], *, wait_s: float = 0.0) -> Mapping[str, bytes]:
+        return super().get_many(keys) or (super().get_many(keys[:100], wait_s=wait_s) and super().get_many(keys))
+
+
+class BringsOne(Broken):
+    """A wait brings the value that ended it, although others are there."""
+
+    law = "test_a_wait_is_for_many_keys"
+
+    def get_many(self, keys: Sequence[str], *, wait_s: float = 0.0) -> Mapping[str, bytes]:
+        found = super().get_many(keys, wait_s=wait_s)
+        return dict(itertools.islice(found.items(), 1)) if wait_s else found
 
 
 class WakesOne(Broken):

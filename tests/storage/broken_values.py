@@ -21,6 +21,16 @@ class NegativeNumbers(Broken):
     caps = replace(MemoryStorage.caps, parallel=0)
 
 
+class PricesWhatNobodyCounts(Broken):
+    law = "test_capabilities_make_sense"
+    caps = replace(MemoryStorage.caps, usd={"put": 5e-6, "head": 4e-7})
+
+
+class KeepsForGoodAndDrops(Broken):
+    law = "test_capabilities_make_sense"
+    caps = replace(MemoryStorage.caps, scope="host", durable=True, evicts=True)
+
+
 class ReadsOnce(Broken):
     """One read gives at most 64 KiB."""
 
@@ -63,6 +73,7 @@ class AlwaysOverwrites(Broken):
 
 class SwallowsErrors(Broken):
     law = "test_missing_keys_raise_key_not_found"
+    mistake = "errors turned into None or False"
 
     def get(self, key: str) -> bytes:
         try:
@@ -154,7 +165,7 @@ class NeverIntact(Broken):
 class LosesLargeValues(Broken):
     """The client library does not wait for the answer."""
 
-    law = "test_largest_value"
+    law = "test_too_large_values_are_refused"
     caps = replace(MemoryStorage.caps, max_value_bytes=100_000)
 
     def put(self, key: str, data: Parts, *, if_absent: bool = False, ttl_s: float | None = None) -> bool:

@@ -1,17 +1,23 @@
-"""A correct storage of unusual shape: a table of SQLite, with the required methods and nothing else."""
+"""Correct storages of unusual shape: one has the required methods and nothing else, one does all its own way."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from broken_limits import Expiring
+from kit_storages import kit_url
 
-from lambdaml_core.errors import KeyNotFound, StorageError, ValueTooLarge
-from lambdaml_core.storage import check_key
+from lambdaml_core.errors import KeyNotFound, StorageError, StorageUnavailable, ValueTooLarge
+from lambdaml_core.findings import Finding
+from lambdaml_core.options import NoOptions
+from lambdaml_core.storage import StorageURL, check_key
 from lambdaml_core.storage.base import Parts, StorageCaps
 from lambdaml_core.testing.storage import StorageLaws, UnreachableStorageLaws
 
@@ -21,8 +27,10 @@ class SqliteStorage:
         scope="host", max_value_bytes=2 << 20, max_key_bytes=140, creates_once=True, durable=True, evicts=False
     )
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    """A table of SQLite."""
+
+    def __init__(self, url: StorageURL, options: NoOptions) -> None:
+        self._path = Path(url.path)
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
@@ -67,17 +75,60 @@ class SqliteStorage:
                     self._connection.execute("PRAGMA synchronous = OFF")
                     self._connection.execute("CREATE TABLE IF NOT EXISTS v (key TEXT PRIMARY KEY, value BLOB)")
                 yield self._connection
-        except sqlite3.Error as e:
-            raise StorageError(f"{self._path}: {e}") from e
+        except sqlite3.Error as e:  # who changes the journal's mode while others begin is not made to wait
+            kind = StorageUnavailable if e.sqlite_errorcode == sqlite3.SQLITE_BUSY else StorageError
+            raise kind(f"{self._path}: {e}") from e
+
+
+class InPieces(Expiring):
+    """Puts many one by one, lists page by page, gives views of bytes, lets values go, and looks after itself."""
+
+    def put_many(
+        self, items: Mapping[str, Parts], *, if_absent: bool = False, ttl_s: float | None = None
+    ) -> Collection[str]:
+        stored = set[str]()
+        for key, data in items.items():
+            stored |= set(super().put_many({key: data}, if_absent=if_absent, ttl_s=ttl_s))
+            time.sleep(0)  # others come in between
+        return stored
+
+    def get(self, key: str) -> memoryview:  # type: ignore[override]
+        return memoryview(bytearray(super().get(key)))
+
+    def get_many(self, keys: Sequence[str], *, wait_s: float = 0.0) -> Mapping[str, memoryview]:  # type: ignore[override]
+        return {key: memoryview(data) for key, data in super().get_many(keys, wait_s=wait_s).items()}
+
+    def list(self, prefix: str) -> Iterator[str]:
+        last = ""
+        while page := [*itertools.islice((key for key in super().list(prefix) if key > last), 100)]:
+            yield from page
+            last = page[-1]
+
+    def checks(self) -> Iterator[Finding]:
+        yield Finding(what="memory", state="ok", said="there is enough", values={"bytes": 1 << 30})
+        yield Finding(what="neighbours", state="warning", said="there are some", remedy="move house")
 
 
 class TestSqliteStorage(StorageLaws):
     @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return kit_url(__name__, "SqliteStorage", tmp_path / "values.db")
+
+
+class TestInPieces(StorageLaws):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return kit_url(__name__, "InPieces", tmp_path)
+
+
+class TestOnlyConnect(StorageLaws):
+    @pytest.fixture
     def connect(self, tmp_path: Path) -> Callable[[], SqliteStorage]:
-        return lambda: SqliteStorage(tmp_path / "values.db")
+        url = StorageURL("sqlite", path=str(tmp_path / "values.db"))
+        return lambda: SqliteStorage(url, NoOptions())
 
 
 class TestNoDatabase(UnreachableStorageLaws):
     @pytest.fixture
-    def unreachable(self, tmp_path: Path) -> Callable[[], SqliteStorage]:
-        return lambda: SqliteStorage(tmp_path / "nowhere" / "values.db")
+    def url(self, tmp_path: Path) -> str:
+        return kit_url(__name__, "SqliteStorage", tmp_path / "nowhere/values.db")

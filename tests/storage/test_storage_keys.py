@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lambdaml_core.errors import StorageError
 from lambdaml_core.storage import check_key
-from lambdaml_core.testing.storage_keys import ILLEGAL, LEGAL
+from lambdaml_core.testing.storage_laws.keys import ILLEGAL, LEGAL
 
 LETTERS = string.ascii_letters + string.digits + "_-."
 

@@ -117,7 +117,11 @@ def test_a_storage_that_does_not_block_is_asked_for_every_key() -> None:
     storage = Count(Complete(Plain(memory())))
     storage.put("a", [b"1"])
     storage.get_many(["a", "none", "neither"])
-    assert storage.counts == Counts(put=1, sent=1, get=3, received=1)
+    assert storage.counts == Counts(put=1, sent=1, get=3, received=1, missed=2)
+    with pytest.raises(KeyNotFound):
+        storage.get("none")
+    storage.get("a")
+    assert storage.counts == Counts(put=1, sent=1, get=5, received=2, missed=3)
 
 
 def test_counts_are_shared_by_threads() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import pytest
 
@@ -22,9 +21,8 @@ def memory(name: str) -> MemoryStorage:
 
 class TestMemoryStorage(StorageLaws):
     @pytest.fixture
-    def connect(self) -> Callable[[], MemoryStorage]:
-        name = f"laws-{next(names)}"
-        return lambda: memory(name)
+    def url(self) -> str:
+        return f"memory://laws-{next(names)}"
 
 
 def test_names_are_separate() -> None:

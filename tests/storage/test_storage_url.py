@@ -50,14 +50,21 @@ def test_what_is_shown_does_not_depend_on_the_password(url: StorageURL, password
             StorageURL("redis", "host", 6380, "me", "{env:PW}", "/0", {"tls": "yes"}),
         ),
         ("redis://{env:USER}:{env:PW}@{env:HOST}", StorageURL("redis", "{env:HOST}", None, "{env:USER}", "{env:PW}")),
+        ("redis+unix:///run/redis/r.sock?db=2", StorageURL("redis+unix", path="/run/redis/r.sock", query={"db": "2"})),
+        (
+            "fault+redis+unix://me:{env:PW}@/run/my%20socket?fault_seed=1",
+            StorageURL("fault+redis+unix", "", None, "me", "{env:PW}", "/run/my socket", {"fault_seed": "1"}),
+        ),
         ("redis://:p%40ss%2Fword@host:", StorageURL("redis", "host", None, "", "p@ss/word")),
         ("x://[::1]:080/a", StorageURL("x", "[::1]", 80, path="/a")),
         ("x://[::1]/a", StorageURL("x", "[::1]", path="/a")),
+        ("file:///data/%FF", StorageURL("file", path="/data/\udcff")),  # a name that is no UTF-8
         ("s3://bucket?a=1+2&b=%2B&c=", StorageURL("s3", "bucket", query={"a": "1 2", "b": "+", "c": ""})),
     ],
 )
 def test_parse(text: str, expected: StorageURL) -> None:
     assert StorageURL.parse(text) == expected
+    assert StorageURL.parse(expected.text()) == expected
 
 
 @pytest.mark.parametrize(
@@ -85,6 +92,13 @@ def test_what_is_no_url_is_refused_without_its_password(text: str) -> None:
         StorageURL.parse(text)
     assert "hunter2" not in "".join(traceback.format_exception(refused.value)).replace(f'"{text}"', "")
     assert "hunter2" not in f"{refused.value} {refused.value.hint}"
+
+
+def test_within_a_layer_is_the_whole_of_another_url() -> None:
+    url = StorageURL.parse("fault+redis+unix://me:{env:PW}@/run/r.sock?fault_seed=1&db=2")
+    assert url.layer() == "fault"
+    assert url.inner() == StorageURL.parse("redis+unix://me:{env:PW}@/run/r.sock?db=2")
+    assert str(url.inner()) == "redis+unix://me:***@/run/r.sock?db=2"
 
 
 def test_variables_are_read_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,119 @@
+"""A job under kills gives the model that it gives without; real processes, real SIGKILLs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runs_help import ROOT, files_below, keys_of, make_job, scratch_of, write_libsvm
+
+from lambdaml_core.errors import JobError, RunError
+from lambdaml_core.provider import processes
+from lambdaml_core.run.driver.chaos import moments, run_chaos
+from lambdaml_core.run.driver.remote import clean
+from lambdaml_core.run.job import Job
+from lambdaml_core.run.records.records import list_runs
+
+SLOW = os.environ.get("LAMBDAML_SLOW") == "1"
+FULL = [(optimizer, aggregators) for optimizer in ("ga_sgd", "ma_sgd") for aggregators in (1, 4)]
+
+
+def nothing_is_left(store: Path) -> None:
+    """After ``clean``: no key, no directory of messages, no process."""
+    runs = [record["run"] for record in list_runs(store.as_uri())]
+    assert sorted(clean(store.as_uri())) == sorted(runs)
+    assert keys_of(store) == []
+    assert files_below(store) == []
+    assert not any(scratch_of(run).exists() for run in runs)
+    marks = [mark for mark in _marks() if mark.partition("/")[0] in runs]
+    assert marks == []
+
+
+def _marks() -> list[str]:
+    """Of all processes that this user may look at."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            words = file.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        found += [word.partition("=")[2] for word in words if word.startswith(f"{processes.MARK}=")]
+    return found
+
+
+@given(st.integers(1, 60), st.integers(1, 10_000))
+def test_moments_rise_over_the_run_and_one_in_ten_is_the_driver_s(kills: int, rounds: int) -> None:
+    found = moments(kills, rounds)
+    after = [round for round, _ in found]
+    assert len(found) == kills
+    assert after == sorted(after)
+    assert 0 <= after[0] <= after[-1] < 0.9 * rounds
+    drivers = sum(driver for _, driver in found)
+    assert max(1, kills // 10) <= drivers <= 1 + kills / 10
+
+
+@pytest.mark.parametrize(("optimizer", "aggregators"), FULL if SLOW else [("ga_sgd", 4)])
+def test_the_model_is_the_same_after_kills(optimizer: str, aggregators: int, tmp_path: Path) -> None:
+    """The example, which is short where it is not asked to be thorough."""
+    changes: dict[str, Any] = {"store": str(tmp_path / "store"), "optimizer": optimizer, "aggregators": aggregators}
+    kills = 30
+    if not SLOW:
+        kills, changes["rounds"], changes["workers"], changes["aggregators"] = 4, 2000, 2, 2
+    job = Job.from_toml(ROOT / "examples" / "chaos.toml", changes)
+    events: list[dict[str, Any]] = []
+    record = run_chaos(job, kills, on_event=lambda event: events.append(dict(event)))
+    assert record["equal"]
+    assert record["exact"]
+    assert record["status"] == "succeeded"
+    assert record["model_sha256"] == record["quiet_sha256"] is not None
+    assert record["kills"] == len(record["killed"]) == kills
+    drivers = [kill for kill in record["killed"] if kill["what"] == "driver"]
+    assert record["driver_kills"] == len(drivers) == max(1, kills // 10)
+    assert record["restarts"] >= 1
+    assert record["overhead"] > -1
+    told = [
+        {name: event[name] for name in kill} for event in events if event["event"] == "killed" for kill in drivers[:1]
+    ]
+    assert told == record["killed"]
+    at = [kill["at_s"] for kill in record["killed"]]
+    assert at == sorted(at)
+    rounds = {
+        run: [e["first"] for e in events if e["event"] == "rounds" and e["run"] == run]
+        for run in (record["run"], record["quiet_run"])
+    }
+    assert all(first == sorted(set(first)) and first[0] == 1 for first in rounds.values())
+    nothing_is_left(tmp_path / "store")
+
+
+def test_a_run_that_is_over_before_all_kills_were_made(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "store", data=str(write_libsvm(tmp_path / "rows.libsvm")), workers=2, rounds=3)
+    with pytest.raises(RunError, match=r"was over after \d+ of 40 kills") as e:
+        run_chaos(job, 40)
+    assert e.value.hint == "give it more rounds or epochs, or make fewer kills"
+    nothing_is_left(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"provider": "inline"}, "workers of the provider inline cannot be killed"),
+        ({"checkpoint": {"enabled": False}}, "a worker that is lost ends the run"),
+        ({}, "data.source must be given"),
+    ],
+)
+def test_what_is_refused_before_anything_runs(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=message):
+        run_chaos(make_job(tmp_path / "store", **changes), 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_job_that_a_kill_or_two_may_end_is_refused(tmp_path: Path, restarts: int) -> None:
+    job = make_job(tmp_path, recovery={"restarts": restarts})
+    with pytest.raises(JobError, match=f"recovery.restarts = {restarts} lets kills end the run"):
+        run_chaos(job, 3)
+    assert files_below(tmp_path) == []
