@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import pytest
 
+from lambdaml_core.builtin import FaultOptions, FileOptions
 from lambdaml_core.errors import PluginBroken
 from lambdaml_core.options import NoOptions, option
-from lambdaml_core.specs import DataFormatSpec, ModelSpec, Reference, StorageSpec, check_spec
+from lambdaml_core.specs import (
+    CommunicatorSpec,
+    DataFormatSpec,
+    ModelSpec,
+    Reference,
+    StorageLayerSpec,
+    StorageSpec,
+    check_spec,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +101,33 @@ def test_options_are_frozen_dataclasses_with_help(options: Any, reason: str) -> 
 
 
 def test_a_storage_serves_the_scheme_of_its_name() -> None:
-    check_spec(StorageSpec(name="s3", schemes=("s3", "s3+http"), factory="p:C"))
+    check_spec(StorageSpec(name="s3", schemes=("s3", "s3.http", "s3+unix"), factory="p:C"))
+    for scheme in ("s3+unix+x", "+s3", "s3+"):
+        with pytest.raises(ValueError, match=f"'{re.escape(scheme)}' cannot be a URL scheme of"):
+            check_spec(StorageSpec(name="s3", schemes=("s3", scheme), factory="p:C"))
     with pytest.raises(ValueError, match="must have its name among its URL schemes"):
         check_spec(StorageSpec(name="s3", schemes=("aws",), factory="p:C"))
     with pytest.raises(ValueError, match="'S3' cannot be a URL scheme of"):
         check_spec(StorageSpec(name="s3", schemes=("s3", "S3"), factory="p:C"))
+
+
+def test_a_pattern_has_no_options() -> None:
+    check_spec(CommunicatorSpec(name="ring", factory="p:ring"))
+    with pytest.raises(ValueError, match="the communicator ring has options"):
+        check_spec(CommunicatorSpec(name="ring", factory="p:ring", options=FileOptions))
+
+
+def test_a_channel_has_the_options_of_its_storage() -> None:
+    check_spec(StorageSpec(name="file", schemes=("file",), factory="p:C", options=FileOptions, channel={"sync": False}))
+    with pytest.raises(ValueError, match="the storage s3 has no option sync"):
+        check_spec(StorageSpec(name="s3", schemes=("s3",), factory="p:C", channel={"sync": False}))
+
+
+def test_options_of_a_layer_start_with_its_name() -> None:
+    check_spec(StorageLayerSpec(name="fault", factory="p:C", options=FaultOptions))
+    check_spec(StorageLayerSpec(name="plain", factory="p:C"))
+    with pytest.raises(ValueError, match="fault_bytes_per_s of the storage layer slow must start with slow_"):
+        check_spec(StorageLayerSpec(name="slow", factory="p:C", options=FaultOptions))
 
 
 def test_schemes_are_words_of_a_storage_once() -> None:

@@ -22,7 +22,7 @@ from scipy import sparse
 import lambdaml_core
 from lambdaml_core import Job, TrainedRun, load, train
 from lambdaml_core.errors import DataError, JobError, UsageError
-from lambdaml_core.run.records import list_runs
+from lambdaml_core.run.records.records import list_runs
 
 ROOT = Path(__file__).parents[2]
 

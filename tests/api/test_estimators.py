@@ -26,7 +26,7 @@ from sklearn.svm import LinearSVC
 from lambdaml_core import load
 from lambdaml_core.errors import DataError, OptionError, UsageError
 from lambdaml_core.estimators import SVM, LeastSquares, LogisticRegression
-from lambdaml_core.run.records import list_runs
+from lambdaml_core.run.records.records import list_runs
 from lambdaml_core.storage import memory
 
 ROOT = Path(__file__).parents[2]

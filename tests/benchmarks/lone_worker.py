@@ -1,4 +1,4 @@
-"""What a lone worker does, for benchmarks that time it beside loops written by hand."""
+"""What a worker does, for benchmarks that time it: alone beside loops written by hand, or among others."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ Loop = Callable[[], tuple[Array, float]]
 
 
 def lone_epoch(data: ShardedData, optimizer: Optimizer) -> Loop:
+    """As :func:`epoch_of` a worker that has all rows."""
+    return epoch_of(data, optimizer, Engine(open_storage("memory://lone-worker"), rank=0, size=1))
+
+
+def epoch_of(data: ShardedData, optimizer: Optimizer, comm: Engine) -> Loop:
     """Rounds of logistic regression through the engine, each given what a worker's trainer gives it."""
     model = LogisticRegression(LinearOptions())
     rounds = data.steps_per_epoch // optimizer.steps_per_round(data.steps_per_epoch)
-    comm = Engine(open_storage("memory://lone-worker"), rank=0, size=1)
     arrays: dict[str, Array] = {}
 
     def scratch(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -39,7 +43,7 @@ def lone_epoch(data: ShardedData, optimizer: Optimizer) -> Loop:
         def rng(purpose: str) -> Generator:
             return np.random.default_rng([round, *purpose.encode()])
 
-        return Worker(0, 1, round, rounds, model, data, comm, rng, scratch)
+        return Worker(comm.rank, comm.size, round, rounds, model, data, comm, rng, scratch)
 
     def epoch() -> tuple[Array, float]:
         state = optimizer.start(worker(0), model.init(data, worker(0).rng("init")))

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from lambdaml_core.provider.local import worker_environment
-from lambdaml_core.run.driver import run_job
+from lambdaml_core.run.driver.driver import run_job
 from lambdaml_core.run.job import Job
 
 IMPORT = [sys.executable, "-c", "import numpy, scipy.sparse"]

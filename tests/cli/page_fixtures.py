@@ -9,7 +9,7 @@ import pytest
 from browser import Browser
 from cli_help import lambdaml, printed, write_job
 
-from lambdaml_core.run.history import RunHistory, read_history
+from lambdaml_core.run.records.history import RunHistory, read_history
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 from browser import Browser
 
 from lambdaml_core.cli.page.report import report_page
-from lambdaml_core.run.history import RunHistory
+from lambdaml_core.run.records.history import RunHistory
 
 HOSTILE = (
     "</p></title></style><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">&'\""

@@ -109,6 +109,13 @@ ERRORS: list[tuple[BaseException, int, str, str, str | None]] = [
     (RunCancelled("cancelled"), 130, "cancelled", "cancelled", None),
     (click.BadParameter("no good"), 2, "usage", "Invalid value: no good", "lambdaml probe --help"),
     (click.ClickException("no file"), 2, "usage", "no file", None),
+    (
+        ModuleNotFoundError("No module named 'numpy'", name="numpy"),
+        2,
+        "usage",
+        "No module named 'numpy'",
+        "pip install numpy; lambdaml doctor looks at all that is needed",
+    ),
     (KeyboardInterrupt(), 130, "interrupted", "interrupted", None),
     (ValueError("odd"), 1, "internal", "unexpected ValueError: odd", cli._REPORT),
     (NotImplementedError(), 1, "internal", "unexpected NotImplementedError", cli._REPORT),
@@ -228,6 +235,25 @@ def test_output_that_cannot_be_written_is_one_error(words: list[str]) -> None:
     assert "unexpected" not in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", [["plugins", "--json"], ["doctor"]])
+def test_streams_that_are_closed_lead_nowhere(words: list[str], closed: str, tmp_path: Path) -> None:
+    script = f'"$@" {closed}'
+    command = ["bash", "-c", script, "bash", sys.executable, "-m", "lambdaml_core", *words]
+    env = {**os.environ, "LAMBDAML_STORE": str(tmp_path / "store")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (closed == "2>&-")
+
+
+def test_a_name_that_is_no_utf_8_can_be_printed(
+    fail: Callable[[Callable[[], Any]], None], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    fail(lambda: click.echo(os.fsdecode(b"/data/\xff")))
+    assert main(["probe"]) == 0
+    assert capfdbinary.readouterr().out == b"/data/\\udcff\n"
 
 
 # --- what commands print --------------------------------------------------------------------------------------

@@ -37,6 +37,11 @@ def test_it_says_in_two_lines_what_it_has_written(tmp_path: Path, capsys: pytest
     assert second.endswith(f": file://{tmp_path}/out")
 
 
+def test_a_place_that_forgets_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["partition", SOURCE, "--shards", "4", "--out", "memory://rows"]) == 2
+    assert "memory://rows is not durable" in capsys.readouterr().err
+
+
 def test_the_json_object_has_what_the_manifest_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

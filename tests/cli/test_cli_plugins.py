@@ -14,6 +14,8 @@ from lambdaml_core.builtin import GASGDOptions
 from lambdaml_core.cli import main
 from lambdaml_core.storage.base import StorageCaps
 
+pytestmark = pytest.mark.usefixtures("core_alone")
+
 
 def output(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
     assert main(words) == code

@@ -12,7 +12,7 @@ from browser import Browser
 from cli_help import everything_in, lambdaml, printed
 from report_help import HOSTILE, changed, show
 
-from lambdaml_core.run.history import RunHistory
+from lambdaml_core.run.records.history import CLASSES, RunHistory
 
 pytest_plugins = ["page_fixtures"]
 
@@ -37,7 +37,7 @@ def test_the_page_says_what_ran_and_what_came_of_it(browser: Browser, report: Pa
     )
     assert facts["seed"] == "0"
     assert facts["batch"] == "50 rows over all workers"
-    assert facts["requests"] == f"{sum(c['requests'] for c in history['costs']):,}"
+    assert facts["requests"] == f"{sum(c['count'] for c in history['costs'] if c['charge'] in CLASSES):,}"
 
 
 def test_settings_that_most_jobs_leave_out(browser: Browser, history: RunHistory, tmp_path: Path) -> None:
@@ -66,11 +66,17 @@ def test_tables_hold_what_charts_show(browser: Browser, report: Path, history: R
 def test_requests_by_worker_and_what_they_cost(browser: Browser, history: RunHistory, tmp_path: Path) -> None:
     priced = changed(history, record={"cost_usd": 0.125})
     for cost in priced["costs"]:
-        if (cost["place"], cost["requests_class"]) == ("channel", "put"):
-            cast(Any, cost).update(usd_each=5e-6, usd=0.125, requests=25_000)
+        if (cost["place"], cost["charge"]) == ("channel", "put"):
+            cast(Any, cost).update(usd_each=5e-6, usd=0.125, count=25_000)
+        if (cost["place"], cost["charge"]) == ("channel", "received"):
+            cast(Any, cost).update(usd_each=6e-13, usd=0.0018, count=3_000_000_000)
+        if (cost["place"], cost["charge"]) == ("worker", "launches"):
+            cast(Any, cost).update(usd_each=2e-7, usd=6e-7, count=3)
     text = show(browser, priced, tmp_path)
+    assert re.search(r"launches\s+3\s+\$2e-07\s+\$6e-07", text)
     assert re.search(r"channel\s+put\s+25,000\s+\$0\.005\s+\$0\.125", text)
-    assert "ask no money" not in text
+    assert re.search(r"channel\s+received\s+3 GB\s+\$0\.0006\s+\$0\.0018", text)
+    assert "Nobody asks money" not in text
     for worker in history["workers"]:
         assert worker["channel"] is not None
         counts = r"\s+".join(f"{worker['channel'][name]:,}" for name in ("put", "get", "delete", "list"))

@@ -12,7 +12,7 @@ import pytest
 from browser import RGB, Box, Browser, boxes, colour, pixels
 from report_help import changed, show
 
-from lambdaml_core.run.history import PARTS, RunHistory
+from lambdaml_core.run.records.history import PARTS, RunHistory
 
 pytest_plugins = ["page_fixtures"]
 
@@ -171,7 +171,7 @@ def test_a_run_that_has_just_begun(browser: Browser, history: RunHistory, tmp_pa
         history,
         record={"status": "running", "loss": None, "train_loss": None, "metrics": {}, "stop_reason": None, "rounds": 0},
         looks=[],
-        rounds={"round": [], "loss": [], "seconds": []},
+        rounds={"round": [], "loss": [], "seconds": [], "figures": {}, "used": {}},
     )
     cast(Any, young)["workers"] = [{**w, **silent} for w in young["workers"]]
     text = show(browser, young, tmp_path)
@@ -185,8 +185,22 @@ def test_a_run_that_has_just_begun(browser: Browser, history: RunHistory, tmp_pa
 def test_a_run_that_did_not_get_to_its_end(browser: Browser, history: RunHistory, tmp_path: Path, status: str) -> None:
     text = show(browser, changed(history, record={"status": status, "stop_reason": "the reason"}), tmp_path, width=400)
     assert status in text
-    assert text.count("the reason") == (1 if status == "stalled" else 2)
+    assert text.count("the reason") == 2
     assert browser.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_what_was_lost_and_what_was_saved(browser: Browser, history: RunHistory, tmp_path: Path) -> None:
+    quiet = show(browser, history, tmp_path)
+    assert "restarts" not in quiet
+    record = {"attempts": 9, "restarts": 4, "successions": 2, "generation": 1}
+    changes = changed(history, record=record | {"checkpoints": {"count": 7, "bytes": 2_000_000, "seconds": 0.25}})
+    for number, worker in enumerate(changes["workers"]):
+        worker.update({"attempts": 3, "restarts": number, "successions": 5})
+    text = show(browser, changes, tmp_path)
+    assert "9; restarts 4, successions 2, generation 1" in text
+    assert "7, 2 MB, training waited 0.250 s for them" in text
+    rows = [row.split("\t") for row in text.splitlines() if row.split("\t")[1:2] == ["ended"]]
+    assert [row[2:4] for row in rows] == [["0", "5"], ["1", "5"], ["2", "5"]]
 
 
 def test_numbers_that_were_learnt_without_validation_rows(

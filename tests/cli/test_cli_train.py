@@ -52,7 +52,7 @@ RECORD: Mapping[str, type | tuple[type, ...]] = {
 NESTED = {
     "seconds": {"total", "start", "load", "compute", "communicate", "wait"},
     "bytes": {"sent", "received"},
-    "requests": {"put", "get", "delete", "list"},
+    "requests": {"put", "get", "delete", "list", "missed"},
 }
 
 
@@ -188,7 +188,7 @@ def test_the_template_shows_every_key_with_its_default() -> None:
     values = tomllib.loads(bare)
     default = Job.from_mapping({}).to_mapping()
     assert set(values) == set(default)
-    for table in ("data", "stop", "model", "optimizer", "provider"):
+    for table in ("data", "stop", "checkpoint", "recovery", "model", "optimizer", "provider"):
         assert set(values[table]) == set(default[table])
     for table in ("model", "optimizer", "provider"):
         assert {k: v for k, v in values[table].items() if default[table][k] is not None} == {

@@ -205,12 +205,6 @@ def test_blocks_are_whole_lines_that_make_the_file_again(tmp_path: Path, monkeyp
     assert [b[:2] for b in reader.blocks(packed)] == [b[:2] for b in blocks]
 
 
-def test_an_empty_file_has_no_blocks(tmp_path: Path) -> None:
-    path = tmp_path / "rows.svm"
-    path.write_bytes(b"")
-    assert list(Libsvm(LibsvmOptions()).blocks(path)) == []
-
-
 def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_files, "_LONGEST_RECORD_BYTES", 3 << 20)
     packed = gzip.compress(b"1 1:1\n" * 1000)

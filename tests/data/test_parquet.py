@@ -17,8 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lambdaml_core.builtin import TableOptions
-from lambdaml_core.data import columns as column_rules
-from lambdaml_core.data.formats import MalformedRow, Schema, is_table
+from lambdaml_core.data.formats import MalformedRow, Schema
 from lambdaml_core.data.frames import frame_schema, frame_table
 from lambdaml_core.data.parquet import Parquet
 from lambdaml_core.errors import DataError, NotSupported
@@ -48,7 +47,7 @@ def read(path: Path, options: TableOptions = ANY) -> dict[str, list[Any]]:
     return columns
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(
     rows=st.lists(
         st.tuples(
@@ -175,18 +174,6 @@ def test_dates_can_be_categories(tmp_path: Path) -> None:
     assert read(path, TableOptions(categorical=("a",))) == {"a": ["2020-01-01", None]}
 
 
-def test_blocks_are_batches_in_the_same_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(column_rules, "_BLOCK_CELLS", 64)
-    path = write(tmp_path / "rows.parquet", {"a": list(range(10)), "label": list(range(10))}, row_group_size=7)
-    reader = Parquet(ANY)
-    assert is_table(reader)
-    first, again = ([(b.first, b.read, b.data.num_rows) for b in reader.blocks(path)] for _ in range(2))
-    assert first == again
-    assert max(rows for _, _, rows in first) <= 4
-    assert first[-1][1] == path.stat().st_size
-    assert read(path)["a"] == list(range(10))
-
-
 def test_the_label_is_one_of_the_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.parquet", {"x.y": [1], "target": ["yes"]})
     assert Parquet(ANY).schema(path) == Schema(("x.y",), ("target",), "target")
@@ -205,6 +192,17 @@ def test_what_is_no_number_is_refused_with_its_row(tmp_path: Path, column: Any, 
         reader.parse(block.data, Schema(("a",), (), None))
     assert caught.value.line == row
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize("options", [ANY, TableOptions(numeric=("a",))], ids=["words", "numbers"])
+def test_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Path, options: TableOptions) -> None:
+    cells = pa.array([b"1", b"2", b"caf\xe9", b"1"]).view(pa.string())
+    reader = Parquet(options)
+    path = write(tmp_path / "rows.parquet", {"a": cells, "b": [1, 2, 3, 4]})
+    (block,) = reader.blocks(path)
+    with pytest.raises(MalformedRow, match="column 'a' has text that is not UTF-8") as caught:
+        reader.parse(block.data, reader.schema(path, labelled=False))
+    assert caught.value.line == 2
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -79,11 +79,6 @@ def loss_and_gradient(case: Case, params: Array, batch: Batch, *, bias: bool = T
     return case.model(bias=bias).loss_and_gradient(params, batch, out), out
 
 
-def part(batch: Batch, lo: int, hi: int) -> Batch:
-    weights = None if batch.weights is None else batch.weights[lo:hi]
-    return Batch(batch.x[lo:hi], batch.y[lo:hi], hi - lo, weights)
-
-
 def margins_of(case: Case, params: Array, batch: Batch, bias: bool) -> Array:
     """(n, columns) float64, by the layout that models promise: weights (features, columns), then biases."""
     table = params.astype(np.float64).reshape(-1, case.columns)

@@ -14,7 +14,6 @@ from scipy.special import expit, log_softmax, softmax
 
 from lambdaml_core.builtin import LinearOptions
 from lambdaml_core.data.base import Batch
-from lambdaml_core.models.base import SupportsProbabilities
 from lambdaml_core.models.logistic import LogisticRegression
 
 Array = NDArray[Any]
@@ -73,22 +72,3 @@ def test_softmax_over_two_columns_is_the_sigmoid_of_their_difference() -> None:
     np.testing.assert_allclose(
         MODEL.probabilities(two.ravel(), batch), MODEL.probabilities(one, batch), rtol=1e-4, atol=1e-6
     )
-
-
-@pytest.mark.parametrize("classes", [2, 5])
-def test_probabilities_add_to_one_and_rank_as_the_margins(classes: int) -> None:
-    case = Case("log", classes)
-    batch, params = case.rows(100), case.params()
-    chances, margins = MODEL.probabilities(params, batch), MODEL.predict(params, batch)
-    assert isinstance(MODEL, SupportsProbabilities)
-    assert chances.shape == (100, classes)
-    assert chances.dtype == np.float64
-    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-12)
-    expected = margins.argmax(axis=1) if classes > 2 else margins > 0
-    assert chances.argmax(axis=1).tolist() == expected.tolist()
-
-
-@pytest.mark.parametrize("classes", [2, 3])
-def test_no_rows_have_no_probabilities(classes: int) -> None:
-    case = Case("log", classes)
-    assert MODEL.probabilities(case.params(), case.rows(0)).shape == (0, classes)

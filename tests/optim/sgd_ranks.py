@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,32 +11,16 @@ from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import csr_matrix, random_array
 
-from lambdaml_core.comm.base import Arrays, Communicator, Fill, Op
+from lambdaml_core.comm.base import Communicator
 from lambdaml_core.comm.engine import Engine
-from lambdaml_core.data.base import Batch
 from lambdaml_core.models.base import Model
 from lambdaml_core.optim.base import Optimizer, State, Worker
 from lambdaml_core.storage import open_storage
+from lambdaml_core.testing.optimizer_laws.rows import Rows, Share
 from lambdaml_core.testing.threads import together
 
 Array = NDArray[Any]
 Figures = list[Mapping[str, float]]
-
-
-class Rows:
-    """A rank's rows and how many batches they are cut into, as the data contract says."""
-
-    def __init__(self, x: Any, y: Array, steps: int, classes: int = 2) -> None:
-        self._x, self._y, self.rows = x, y, len(y)
-        self.features, self.classes, self.steps_per_epoch = x.shape[1], classes, steps
-
-    def batch(self, step: int) -> Batch:
-        t, steps = step % self.steps_per_epoch, self.steps_per_epoch
-        lo, hi = t * self.rows // steps, (t + 1) * self.rows // steps
-        return Batch(self._x[lo:hi], self._y[lo:hi], hi - lo)
-
-    def blocks(self) -> Iterator[Batch]:
-        yield Batch(self._x, self._y, self.rows)
 
 
 def problem(rows: int, features: int = 7, *, sparse: bool = False) -> tuple[Any, Array]:
@@ -49,18 +32,17 @@ def problem(rows: int, features: int = 7, *, sparse: bool = False) -> tuple[Any,
     return x, y
 
 
-def shares(x: Any, y: Array, *, batch_size: int, size: int = 1, classes: int = 2) -> list[Rows]:
+def shares(x: Any, y: Array, *, batch_size: int, size: int = 1, classes: int = 2) -> list[Share]:
     """What each rank owns."""
-    return cut(x, y, [r * len(y) // size for r in range(1, size)], -(-len(y) // batch_size), classes)
+    return Rows(x, y, classes).shares(size, batch_size)
 
 
-def cut(x: Any, y: Array, cuts: Sequence[int], steps: int, classes: int = 2) -> list[Rows]:
+def cut(x: Any, y: Array, cuts: Sequence[int], steps: int, classes: int = 2) -> list[Share]:
     """Rows of ranks that begin and end at any places."""
-    ends = [0, *cuts, len(y)]
-    return [Rows(x[lo:hi], y[lo:hi], steps, classes) for lo, hi in pairwise(ends)]
+    return Rows(x, y, classes).cut(cuts, steps)
 
 
-def workers(model: Model, data: Rows, comm: Communicator, rounds: int) -> Iterator[Worker]:
+def workers(model: Model, data: Share, comm: Communicator, rounds: int) -> Iterator[Worker]:
     """One rank's view of each round."""
     arrays: dict[tuple[Any, ...], Array] = {}
 
@@ -80,7 +62,7 @@ def begin(optimizer: Optimizer, worker: Worker) -> State:
 
 
 def run(
-    optimizer: Optimizer, model: Model, data: Rows, rounds: int, comm: Communicator | None = None
+    optimizer: Optimizer, model: Model, data: Share, rounds: int, comm: Communicator | None = None
 ) -> tuple[State, Figures]:
     """All rounds of one rank, alone if no communicator is given: its last state, and what each round returned."""
     all_rounds = list(workers(model, data, comm or alone(), rounds))
@@ -95,7 +77,7 @@ def alone() -> Engine:
 
 
 def run_ranks(
-    optimizer: Optimizer, model: Model, ranks: Sequence[Rows], *, rounds: int, aggregators: int = 1
+    optimizer: Optimizer, model: Model, ranks: Sequence[Share], *, rounds: int, aggregators: int = 1
 ) -> Sequence[tuple[State, Figures]]:
     """All rounds of all ranks, each in a thread, through the engine and a storage."""
     return on_ranks(lambda rank, comm: run(optimizer, model, ranks[rank], rounds, comm), len(ranks), aggregators)
@@ -106,77 +88,3 @@ def on_ranks(work: Callable[[int, Engine], Any], size: int, aggregators: int = 1
     url = f"memory://{uuid.uuid4()}"
     engines = [Engine(open_storage(url), rank=r, size=size, aggregators=aggregators) for r in range(size)]
     return together(*(lambda engine=engine: work(engine.rank, engine) for engine in engines), limit_s=60)
-
-
-class Recorder:
-    """A communicator that keeps what collectives returned, and checks that fill leaves the state alone."""
-
-    def __init__(self, inner: Communicator) -> None:
-        self.rank, self.size, self._inner = inner.rank, inner.size, inner
-        self.results: list[dict[str, Array]] = []
-        self.state: State | None = None
-
-    def all_reduce(self, x: Arrays, op: Op | Mapping[str, Op] = "sum", *, fill: Fill | None = None) -> None:
-        def checked(ready: Callable[[int, int], None]) -> None:
-            before = as_bytes(self.state)
-            assert fill is not None
-            fill(ready)
-            assert as_bytes(self.state) == before
-
-        self._inner.all_reduce(x, op, fill=checked if fill else None)
-        self.results.append({name: array.copy() for name, array in x.items()})
-
-    def all_gather(self, x: Arrays) -> Any:
-        raise NotImplementedError
-
-    def broadcast(self, x: Arrays, root: int = 0) -> None:
-        raise NotImplementedError
-
-    def barrier(self) -> None:
-        raise NotImplementedError
-
-
-class Replayer(Recorder):
-    """Finds every result, so that fill is never called."""
-
-    def __init__(self, inner: Communicator, results: list[dict[str, Array]]) -> None:
-        super().__init__(inner)
-        self._found = iter(results)
-
-    def all_reduce(self, x: Arrays, op: Op | Mapping[str, Op] = "sum", *, fill: Fill | None = None) -> None:
-        found = next(self._found)
-        assert found.keys() == x.keys()
-        for name, array in x.items():
-            array[...] = found[name]
-
-
-def as_bytes(state: State | None) -> Any:
-    if state is None:
-        return None
-    arrays = {"params": state.params, **state.shared, **{f"own {k}": v for k, v in state.private.items()}}
-    return {name: array.tobytes() for name, array in arrays.items()}
-
-
-def copy(state: State) -> State:
-    def copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: array.copy() for name, array in arrays.items()}
-
-    return State(state.params.copy(), copies(state.shared), copies(state.private))
-
-
-def replays_from_every_round(optimizer: Optimizer, model: Model, data: Rows, comm: Communicator, rounds: int) -> State:
-    """Assert that a worker which starts at any checkpoint and finds all results comes to the same bytes."""
-    recorder = Recorder(comm)
-    checkpoints: list[State] = []
-    figures: Figures = []
-    for worker in workers(model, data, recorder, rounds):
-        recorder.state = recorder.state or begin(optimizer, worker)
-        checkpoints.append(copy(recorder.state))
-        figures.append(optimizer.round(worker, recorder.state))
-    for first, state in enumerate(checkpoints):
-        replayer = Replayer(comm, recorder.results[first:])
-        for worker in list(workers(model, data, replayer, rounds))[first:]:
-            assert optimizer.round(worker, state) == figures[worker.round]
-        assert as_bytes(state) == as_bytes(recorder.state)
-    assert recorder.state is not None
-    return recorder.state

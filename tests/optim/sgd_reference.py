@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sgd_ranks import Array, Rows
+from sgd_ranks import Array
 
 from lambdaml_core.builtin import GASGDOptions, MASGDOptions, SGDOptions
+from lambdaml_core.testing.optimizer_laws.rows import Share
 
 F = np.float32
 SETTINGS: list[dict[str, Any]] = [
@@ -31,6 +32,7 @@ def rate(o: SGDOptions, t: int, horizon: int) -> float:
     t, horizon = t - o.warmup_steps, horizon - o.warmup_steps
     d = o.decay_steps
     factors = {
+        "auto": 1.0,
         "constant": 1.0,
         "inverse": 1 / (1 + t / (d or 1)),
         "inverse_sqrt": 1 / np.sqrt(1 + t / (d or 1)),
@@ -80,7 +82,7 @@ def ga(batches: Sequence[tuple[Any, Array]], o: GASGDOptions, rounds: int, *, bi
     return p
 
 
-def ma(ranks: Sequence[Rows], o: MASGDOptions, rounds: int) -> tuple[Array, list[float]]:
+def ma(ranks: Sequence[Share], o: MASGDOptions, rounds: int) -> tuple[Array, list[float]]:
     """What MA-SGD does on several workers, one after the other: the parameters, and the loss of each round."""
     features = ranks[0].features
     p = np.zeros(features + 1, F)
@@ -112,7 +114,7 @@ def log_loss(p: Array, x: Any, y: Array) -> float:
     return float(np.logaddexp(0, np.where(y > 0, -margin, margin)).sum())
 
 
-def together(ranks: Sequence[Rows]) -> list[tuple[Any, Array]]:
+def together(ranks: Sequence[Share]) -> list[tuple[Any, Array]]:
     """What the ranks have in each step of an epoch, put together."""
     steps = [[rank.batch(t) for rank in ranks] for t in range(ranks[0].steps_per_epoch)]
     return [(np.concatenate([b.x for b in step]), np.concatenate([b.y for b in step])) for step in steps]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sgd_ranks import alone, begin, on_ranks, problem, replays_from_every_round, run, run_ranks, shares, workers
+from sgd_ranks import on_ranks, problem, run, run_ranks, shares
 from sgd_reference import SETTINGS, ga, log_loss, together
 
 from lambdaml_core.builtin import GASGDOptions, LinearOptions
@@ -45,14 +45,6 @@ def test_four_workers_are_one_on_the_union_of_their_batches(options: GASGDOption
     assert np.linalg.norm(states[0].params - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_on_full_batches_the_number_of_workers_is_nothing_but_rounding(options: GASGDOptions) -> None:
-    x, y = problem(500)
-    one, *more = (run_ranks(GASGD(options), MODEL, shares(x, y, batch_size=500, size=w), rounds=30) for w in (1, 2, 4))
-    for results in more:
-        np.testing.assert_allclose(results[0][0].params, one[0][0].params, rtol=1e-4, atol=1e-5)
-
-
 @settings(max_examples=25)
 @given(
     rows=st.integers(2, 40),
@@ -85,36 +77,6 @@ def test_the_loss_is_the_mean_over_the_rows_of_all_ranks_and_nan_of_none() -> No
         expected = log_loss(ga(batches, options, t), x, y) / len(y) if len(y) else math.nan
         assert figure["loss"] == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)
     assert empty
-
-
-@pytest.mark.parametrize("options", OPTIONS)
-def test_replay_from_every_round_gives_the_identical_state(options: GASGDOptions) -> None:
-    ranks = shares(*problem(300), batch_size=40, size=3)
-    states = on_ranks(lambda r, comm: replays_from_every_round(GASGD(options), MODEL, ranks[r], comm, 10), 3)
-    assert len({state.params.tobytes() for state in states}) == 1
-
-
-def test_arrays_of_the_state_change_in_place_and_velocity_is_shared() -> None:
-    (data,) = shares(*problem(100), batch_size=10)
-    for options, names in ((OPTIONS[0], set()), (OPTIONS[2], {"velocity"})):
-        (worker,) = workers(MODEL, data, alone(), 1)
-        state = begin(GASGD(options), worker)
-        arrays = [state.params, *state.shared.values()]
-        GASGD(options).round(worker, state)
-        assert state.shared.keys() == names
-        assert state.private == {}
-        assert all(a is b for a, b in zip(arrays, [state.params, *state.shared.values()], strict=True))
-        assert state.params.any()
-
-
-def test_it_starts_from_the_parameters_that_it_is_given() -> None:
-    (data,) = shares(*problem(100), batch_size=10)
-    (worker,) = workers(MODEL, data, alone(), 1)
-    params = np.arange(8, dtype=np.float32)
-    for options in (OPTIONS[0], OPTIONS[2]):
-        state = GASGD(options).start(worker, params)
-        assert state.params is params
-        assert not any(array.any() for array in state.shared.values())
 
 
 def test_a_round_goes_through_as_many_batches_as_are_accumulated() -> None:

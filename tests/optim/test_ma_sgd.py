@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sgd_ranks import alone, begin, cut, on_ranks, problem, replays_from_every_round, run, run_ranks, shares, workers
+from sgd_ranks import cut, on_ranks, problem, run, run_ranks, shares
 from sgd_reference import SETTINGS, ga, ma, together
 
 from lambdaml_core.builtin import GASGDOptions, LinearOptions, MASGDOptions
@@ -93,38 +93,6 @@ def test_a_round_without_rows_changes_nothing() -> None:
     (state, figures), *_ = run_ranks(MASGD(MASGDOptions(local_steps=1)), MODEL, ranks, rounds=9)
     assert all(math.isnan(f["loss"]) for f in figures)  # the rows are in the last of ten batches
     assert not state.params.any()
-
-
-@pytest.mark.parametrize("options", OPTIONS)
-def test_replay_from_every_round_gives_the_identical_state(options: MASGDOptions) -> None:
-    ranks = shares(*problem(300), batch_size=40, size=3)
-    states = on_ranks(lambda r, comm: replays_from_every_round(MASGD(options), MODEL, ranks[r], comm, 5), 3)
-    assert len({state.params.tobytes() for state in states}) == 1
-    assert all(bool(state.private) == options.keep_momentum for state in states)
-
-
-def test_arrays_of_the_state_change_in_place_and_only_kept_momentum_is_private() -> None:
-    (data,) = shares(*problem(100), batch_size=10)
-    for options, names in (
-        (MASGDOptions(), set()),
-        (MASGDOptions(momentum=0.9), set()),
-        (MASGDOptions(momentum=0.9, keep_momentum=True), {"velocity"}),
-    ):
-        (worker,) = workers(MODEL, data, alone(), 1)
-        state = begin(MASGD(options), worker)
-        arrays = [state.params, *state.private.values()]
-        MASGD(options).round(worker, state)
-        assert state.shared == {}
-        assert state.private.keys() == names
-        assert all(a is b for a, b in zip(arrays, [state.params, *state.private.values()], strict=True))
-        assert all(array.any() for array in arrays)
-
-
-def test_it_starts_from_the_parameters_that_it_is_given() -> None:
-    (data,) = shares(*problem(100), batch_size=10)
-    (worker,) = workers(MODEL, data, alone(), 1)
-    params = np.arange(8, dtype=np.float32)
-    assert MASGD(MASGDOptions()).start(worker, params).params is params
 
 
 def test_a_round_is_local_steps_or_local_epochs() -> None:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from lambdaml_core.builtin import SGDOptions
 from lambdaml_core.optim.schedule import rate
 
-SCHEDULES = ["constant", "inverse", "inverse_sqrt", "step", "cosine"]
+SCHEDULES = ["auto", "constant", "inverse", "inverse_sqrt", "step", "cosine"]
 options = st.sampled_from(SCHEDULES).flatmap(
     lambda schedule: st.builds(
         SGDOptions,
         learning_rate=st.floats(1e-4, 10),
         schedule=st.just(schedule),
-        decay_steps=st.none() if schedule in ("constant", "cosine") else st.none() | st.integers(1, 50),
+        decay_steps=st.none() if schedule in ("auto", "constant", "cosine") else st.none() | st.integers(1, 50),
         decay_factor=st.floats(0.01, 1),
         warmup_steps=st.integers(0, 20),
     )

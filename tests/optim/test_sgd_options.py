@@ -19,7 +19,7 @@ from lambdaml_core.options import parse
     ("cls", "values", "message"),
     [
         (SGDOptions, {"nesterov": True}, "nesterov needs momentum"),
-        (SGDOptions, {"decay_steps": 9}, "decay_steps means nothing to the schedule constant"),
+        (SGDOptions, {"decay_steps": 9}, "decay_steps means nothing to the schedule auto"),
         (SGDOptions, {"decay_steps": 9, "schedule": "cosine"}, "decay_steps means nothing to the schedule cosine"),
         (MASGDOptions, {"local_steps": 9, "local_epochs": 2}, "both given"),
         (MASGDOptions, {"nesterov": True}, "nesterov needs momentum"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import Generator
-from sgd_ranks import Array, Rows, alone, run, shares, workers
+from sgd_ranks import Array, alone, cut, run, shares, workers
 from sgd_reference import SETTINGS, step
 from sklearn.datasets import load_breast_cancer
 
@@ -67,7 +67,7 @@ def test_a_long_vector_is_moved_as_a_whole_whatever_part_is_penalised(
 ) -> None:
     first, last = (int(size * s) for s in share)
     model = Shape(size, slice(first, last))
-    data = Rows(np.zeros((1, 1), np.float32), np.zeros(1, np.float32), 1)
+    (data,) = cut(np.zeros((1, 1), np.float32), np.zeros(1, np.float32), [], 1)
     (worker,) = workers(model, data, alone(), 1)
     o = SGDOptions(**settings)
     p, v, g = (model.init(data, np.random.default_rng(seed)) for seed in range(3))

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 _FILE = re.compile(r"^`(?P<path>[\w./-]+)`\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def files_of(document: str) -> Mapping[str, str]:
-    """The code blocks of a document that are whole files: the line above such a block is the path."""
+def files_of(document: str) -> Sequence[tuple[str, str]]:
+    """Path and text of the code blocks of a document that are files, or pieces of such: the line above is the path."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    return {m["path"]: m["text"] for m in _FILE.finditer(text)}
+    return [(m["path"], m["text"]) for m in _FILE.finditer(text)]
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     for name, lines in (("train.csv", cells), ("new.csv", cells[:100])):
         (tmp_path / name).write_text("\n".join(["a,b,c,d,e,income", *lines]) + "\n", encoding="ascii")
-    (tmp_path / "job.toml").write_text(files_of("README.md")["job.toml"], encoding="utf-8")
+    (tmp_path / "job.toml").write_text(dict(files_of("README.md"))["job.toml"], encoding="utf-8")
     return tmp_path
 
 
@@ -64,63 +64,82 @@ def block(document: str, start: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is needed of the checkout to build from, with the plugin of CONTRIBUTING in its place."""
-    top = tmp_path_factory.mktemp("checkout")
-    for folder in ("lambdaml_core", ".ci"):
-        shutil.copytree(ROOT / folder, top / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, top / name)
-    for path, text in files_of("CONTRIBUTING.md").items():
-        (top / path).parent.mkdir(parents=True, exist_ok=True)
-        (top / path).write_text(text, encoding="utf-8")
-    return top
-
-
-@pytest.fixture(scope="module")
-def plugin(checkout: Path) -> Path:
-    return checkout / "plugins" / "lambdaml-sqlite"
-
-
-@pytest.fixture(scope="module")
-def site(plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH in which the plugin of CONTRIBUTING is installed."""
-    target = tmp_path_factory.mktemp("site")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH in which examples/third_party_plugin is installed."""
+    copy, target = tmp_path_factory.mktemp("example") / "plugin", tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "examples" / "third_party_plugin", copy, ignore=shutil.ignore_patterns("__pycache__"))
     offline = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation")
-    run("pip", "install", *offline, "--target", target, plugin, cwd=target)
+    run("pip", "install", *offline, "--target", target, copy, cwd=target)
     return target
 
 
-def test_plugin_of_contributing_keeps_all_laws(plugin: Path, site: Path) -> None:
-    done = run("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "tests", cwd=plugin, PYTHONPATH=str(site))
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None
-    assert int(passed[1]) >= 20, done.stdout
+def commands(text: str) -> list[list[str]]:
+    """The words of each line, without its comment."""
+    return [shlex.split(line, comments=True) for line in text.splitlines()]
 
 
-def test_plugin_of_contributing_is_typed_and_clean(checkout: Path, plugin: Path, tmp_path: Path) -> None:
-    mypy = ("mypy", "--config-file", ROOT / "pyproject.toml", "--cache-dir", tmp_path, "--explicit-package-bases")
-    run(*mypy, "lambdaml_sqlite", "tests", cwd=plugin, MYPYPATH=f"{plugin}:{ROOT}")
-    for check in (("check",), ("format", "--check")):
-        run("ruff", *check, "--no-cache", plugin, cwd=checkout)
+def test_pieces_of_contributing_stand_in_their_files() -> None:
+    found = files_of("CONTRIBUTING.md")
+    assert len(found) >= 6
+    for path, text in found:
+        whole = (ROOT / path).read_text(encoding="utf-8")
+        for piece in re.split(r"\n{2,}", text.strip("\n")):
+            assert piece in whole, f"{path} has no\n{piece}"
 
 
-def test_plugin_of_contributing_is_listed_with_its_options(site: Path, tmp_path: Path) -> None:
-    listing = json.loads(run("lambdaml_core", "plugins", "--json", cwd=tmp_path, PYTHONPATH=str(site)).stdout)
-    (row,) = (p for p in listing["plugins"] if p["name"] == "sqlite")
-    assert (row["kind"], row["distribution"], row["state"]) == ("storage", "lambdaml-sqlite", "ok")
-    shown = run("lambdaml_core", "plugins", "show", "sqlite", cwd=tmp_path, PYTHONPATH=str(site)).stdout
-    assert "busy_s" in shown
+def test_first_commands_of_contributing_are_what_new_tells(tmp_path: Path) -> None:
+    """What is told is done by tests/run, for every kind of plugin in an environment of its own."""
+    (_, *words), *following = commands(block("CONTRIBUTING.md", "lambdaml plugins new"))
+    told = json.loads(run("lambdaml_core", *words, "--json", cwd=tmp_path).stdout)["next"]
+    assert [shlex.split(command) for command in told] == following
 
 
-def test_wheels_of_plugins_are_built_beside_the_core(checkout: Path, tmp_path: Path) -> None:
-    """CI builds and installs whatever lies in plugins/, by the same function."""
-    command = 'source .ci/environment.sh; build_wheels "$0" "$1"'
-    arguments = ["bash", "-ec", command, sys.executable, str(tmp_path)]
-    done = subprocess.run(arguments, cwd=checkout, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(p.name.split("-")[0] for p in tmp_path.glob("*.whl")) == ["lambdaml", "lambdaml_sqlite"]
-    assert len(list(tmp_path.glob("*.tar.gz"))) == 2
+def test_commands_of_contributing_work(example: Path, folder: Path) -> None:
+    """The first and the last, pip and pytest, are what tests/run does with it."""
+    _, *lines, _ = commands(block("CONTRIBUTING.md", "pip install . './examples"))
+    assert [words[:2] for words in lines] == [["lambdaml", "plugins"], ["lambdaml", "plugins"], ["lambdaml", "train"]]
+    printed = [run("lambdaml_core", *words, cwd=ROOT, PYTHONPATH=str(example)).stdout for _, *words in lines]
+    assert "busy_s" in printed[0]
+    assert "keeps all" in printed[1]
+    (record,) = json.loads(run("lambdaml_core", "runs", "--json", cwd=folder).stdout)["runs"]
+    assert (record["status"], record["optimizer"], record["workers"]) == ("succeeded", "signsgd", 4)
+    assert record["channel"].startswith("sqlite:")
+    assert record["loss"] < 0.25
+
+
+BLOCKS = {
+    "README.md": {
+        "examples/quickstart": "test_quickstart_gives_the_figures_of_readme",
+        "                          K = 1": "test_quickstart_gives_the_figures_of_readme",
+        "tests/run": "what runs this",
+        "from lambdaml_core": "test_python_of_readme_works",
+        "from sklearn": "test_estimators_of_readme_work",
+        "workers = 4": "test_commands_of_readme_work",
+        "lambdaml plan job.toml": "test_commands_of_readme_work",
+        "lambdaml train examples/chaos.toml": "test_commands_on_runs_of_readme_work",
+        "  lambdaml train job.toml": "a picture",
+        "lambdaml plugins check": "test_commands_on_plugins_of_readme_work",
+        "pip install . ./plugins/lambdaml-aws-lambda": "test_commands_on_functions_of_readme_are_understood",
+    },
+    "CONTRIBUTING.md": {
+        "lambdaml_core/ ": "test_contributing_names_every_room",
+        "tests/run": "what runs this",
+        "lambdaml plugins new": "test_first_commands_of_contributing_are_what_new_tells",
+        "pip install . ": "test_commands_of_contributing_work",
+    },
+}
+"""By which test each code block is run, by how it starts; those that are pieces of files are compared with these."""
+
+
+@pytest.mark.parametrize("document", BLOCKS)
+def test_every_block_is_run(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    pieces = [piece for path, piece in files_of(document) if (ROOT / path).exists()]
+    blocks = [b for b in re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if b not in pieces]
+    known = BLOCKS[document]
+    assert [b for b in blocks if not any(b.startswith(start) for start in known)] == []
+    assert [start for start in known if not any(b.startswith(start) for b in blocks)] == []
+    assert {test for test in known.values() if test.startswith("test_")} <= set(globals())
 
 
 def test_contributing_names_every_room() -> None:
@@ -168,13 +187,13 @@ def test_quickstart_gives_the_figures_of_readme(folder: Path) -> None:
 
 
 def test_commands_of_readme_work(folder: Path) -> None:
-    commands = [shlex.split(line, comments=True) for line in block("README.md", "lambdaml train").splitlines()]
-    assert [words[:2] for words in commands][:2] == [["lambdaml", "train"], ["lambdaml", "runs"]]
-    name = "RUN"
-    for _, *words in commands:
-        run("lambdaml_core", *(name if word == "RUN" else word for word in words), cwd=folder)
-        (record,) = json.loads(run("lambdaml_core", "runs", "--json", cwd=folder).stdout)["runs"]
-        name = record["run"]
+    (_, *plan), (_, *first), *others = commands(block("README.md", "lambdaml plan job.toml"))
+    assert (plan[0], first[0]) == ("plan", "train")
+    assert json.loads(run("lambdaml_core", *plan, "--json", cwd=folder).stdout)["aggregators"] == 2
+    run("lambdaml_core", *first, cwd=folder)
+    (record,) = json.loads(run("lambdaml_core", "runs", "--json", cwd=folder).stdout)["runs"]
+    for _, *words in others:
+        run("lambdaml_core", *(record["run"] if word == "RUN" else word for word in words), cwd=folder)
     assert (record["status"], record["workers"], record["aggregators"]) == ("succeeded", 4, 2)
     assert record["stop_reason"] in ("loss", "rounds")
     assert record["accuracy"] > 0.9
@@ -182,15 +201,59 @@ def test_commands_of_readme_work(folder: Path) -> None:
     assert (folder / "report.html").stat().st_size > 10_000
 
 
+def test_commands_on_runs_of_readme_work(folder: Path) -> None:
+    """On a shorter run with fewer kills. Nothing is left to resume or cancel then, and both say so."""
+    (_, *chaos), *others = commands(block("README.md", "lambdaml train examples/chaos.toml"))
+    assert chaos[-2:] == ["--chaos", "30"]
+    words = [*chaos[:-1], "2", "--set", "rounds=1000", "--json"]
+    done = json.loads(run("lambdaml_core", *words, cwd=ROOT).stdout)
+    assert done["equal"] is True
+    for command, refused in zip(others, (False, True, True, False), strict=True):
+        _, *words = (done["run"] if word == "RUN" else word for word in command)
+        ran = subprocess.run(
+            [sys.executable, "-m", "lambdaml_core", *words], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert (ran.returncode, "has" in ran.stderr) == (int(refused), refused), ran.stderr
+
+
+def promised_keys(command: str) -> set[str]:
+    """What README says that a command prints with --json, words that are values left out."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| `{command}`"))
+    states = {"running", "stalled", "succeeded", "failed", "cancelled", "ok", "warning", "problem"}
+    return set(re.findall(r"`(\w+)`", row.split("|")[2])) - states
+
+
+def test_commands_on_plugins_of_readme_work(folder: Path) -> None:
+    """The first, which takes longest, is what tests/cli looks at closely."""
+    first, *others = commands(block("README.md", "lambdaml plugins check"))
+    assert " ".join(first).startswith("lambdaml plugins check file:///")
+    for _, *words in others:
+        printed = json.loads(run("lambdaml_core", *words, "--json", cwd=folder).stdout)
+        promised = promised_keys(f"plugins {words[1]}")
+        assert promised <= set(printed) | {key for law in printed.get("laws", ()) for key in law}
+    assert (folder / "lambdaml-poisson" / "pyproject.toml").exists()
+
+
+def test_commands_on_functions_of_readme_are_understood(folder: Path) -> None:
+    """tests/aws does the same on the stand-in. The plan asks nobody; the others work with workers of this machine."""
+    _, plan, doctor, train, teardown = commands(block("README.md", "pip install . ./plugins/lambdaml-aws-lambda"))
+    nobody = {"AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(folder)}
+    planned = run("lambdaml_core", *plan[1:], "--json", cwd=folder, LAMBDAML_STORE="s3://nobody/runs", **nobody)
+    assert json.loads(planned.stdout)["permissions"].keys() == {"user", "worker"}
+    run("lambdaml_core", *doctor[1:], cwd=folder)
+    assert json.loads(run("lambdaml_core", *train[1:], "--json", cwd=folder).stdout)["status"] == "succeeded"
+    assert teardown[:2] == ["lambdaml", "teardown"]
+    assert "--all" in run("lambdaml_core", "teardown", "--help", cwd=folder).stdout
+
+
 def test_json_of_readme_is_what_commands_print(folder: Path) -> None:
     printed = json.loads(run("lambdaml_core", "train", "job.toml", "--json", cwd=folder).stdout)
-    (row,) = (
-        line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `train`")
-    )
-    promised = set(re.findall(r"`(\w+)`", row.split("|")[2])) - {"succeeded"}
     nested = {key for value in printed.values() if isinstance(value, dict) for key in value}
-    assert promised <= set(printed) | nested
+    assert promised_keys("train") <= set(printed) | nested
     assert printed["schema"] == 1
+    looked = json.loads(run("lambdaml_core", "doctor", "job.toml", "--json", cwd=folder).stdout)
+    assert promised_keys("doctor") <= set(looked) | set(looked["findings"][0])
 
 
 def test_example_of_arrays_works(tmp_path: Path) -> None:

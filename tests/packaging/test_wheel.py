@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import email.message
 import email.parser
-import subprocess
-import sys
 import tomllib
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from wheels import ROOT, build, contents
 
 import lambdaml_core
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def build(outdir: Path, *options: str) -> Path:
-    """Build from the checkout with the tools of this environment; the path of the wheel."""
-    command = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", str(outdir), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = outdir.glob("*.whl")
-    return wheel
-
-
-def contents(wheel: Path) -> Mapping[str, bytes]:
-    with zipfile.ZipFile(wheel) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as CI makes it: from the source archive."""
-    return build(tmp_path_factory.mktemp("from_sdist"))
+    return build(ROOT, tmp_path_factory.mktemp("from_sdist"))
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +64,14 @@ def test_core_depends_on_no_sdk(metadata: email.message.Message) -> None:
 
 
 def test_entry_points(files: Mapping[str, bytes]) -> None:
-    """The command alone: the built-in plugins are there without any metadata, as in a bare checkout."""
+    """The command, and what pytest does with laws: built-in plugins need no metadata, as in a bare checkout."""
     (text,) = (data.decode() for name, data in files.items() if name.endswith(".dist-info/entry_points.txt"))
-    assert text.strip() == "[console_scripts]\nlambdaml = lambdaml_core.cli:main"
+    assert [line for line in text.splitlines() if line] == [
+        "[console_scripts]",
+        "lambdaml = lambdaml_core.cli:main",
+        "[pytest11]",
+        "lambdaml = lambdaml_core.testing.pytest_plugin",
+    ]
 
 
 def test_version_has_one_place(metadata: email.message.Message) -> None:
@@ -95,4 +82,4 @@ def test_version_has_one_place(metadata: email.message.Message) -> None:
 
 
 def test_checkout_and_source_archive_make_the_same_wheel(files: Mapping[str, bytes], tmp_path: Path) -> None:
-    assert contents(build(tmp_path, "--wheel")) == files
+    assert contents(build(ROOT, tmp_path, "--wheel")) == files

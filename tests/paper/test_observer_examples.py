@@ -88,7 +88,7 @@ def test_plugin_is_listed_and_costs_nothing_until_a_run(site: Path, tmp_path: Pa
     listed = json.loads(said)["plugins"]
     (row,) = (p for p in listed if p["distribution"] == "lambdaml-tensorboard")
     assert row["state"] == "ok"
-    code = "import sys, lambdaml_tensorboard; print('tensorboardX' in sys.modules)"
+    code = "import sys, lambdaml_tensorboard.plugin; print('tensorboardX' in sys.modules)"
     assert python("-c", code, cwd=tmp_path, PYTHONPATH=path).stdout.strip() == "False"
 
 

@@ -1,4 +1,4 @@
-"""``local``: fresh pinned processes, each a process group of its own."""
+"""``local``: fresh pinned processes, those of a run in one process group."""
 
 from __future__ import annotations
 
@@ -8,51 +8,100 @@ import platform
 import select
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lambdaml_core.options import NoOptions
+from lambdaml_core.builtin import LocalOptions
+from lambdaml_core.provider import processes
 from lambdaml_core.provider.base import WorkerRef
 from lambdaml_core.provider.local import LocalProvider, worker_environment
 
-WAIT_S = 60
+WAIT_S = 240
 
 SCRIPT = """
 import json, os, signal, sys
+from lambdaml_core.options import parse
+from lambdaml_core.builtin import LocalOptions
+from lambdaml_core.provider.base import WorkerRef
+from lambdaml_core.provider.local import LocalProvider
 
-def main(how):
-    print("rank", json.loads(sys.argv[1])["rank"], "stdin", sys.stdin.read() == "", flush=True)
+def main(how, attempt, rank):
+    print("rank", rank, "stdin", sys.stdin.read() == "", flush=True)
     if how == "fail":
         sys.exit(3)
+    if how == "crash":
+        import ctypes
+        ctypes.string_at(0)
     if how == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = os.fork() if how == "parent" else os.getpid()
-    if how != "end":
-        if child:
-            with open(os.environ["READY"], "w") as ready:
-                ready.write(str(child))
+    if how == "end":
+        return
+    launcher = LocalProvider(LocalOptions()).launcher(json.loads(os.environ["DEPLOYMENT"]))
+    if how == "successor" and attempt == 0:
+        launcher.launch(WorkerRef(**json.loads(sys.argv[1]))._replace(attempt=1))
+        return
+    if child:
+        with open(os.environ["READY"], "w") as ready:
+            seconds = launcher.remaining_s()
+            ready.write(json.dumps([child, launcher.handle(), os.getpgrp(), seconds]) + "\\n")
+    while True:
         signal.pause()
 
-main(json.loads(sys.argv[1])["run"])
+ref = json.loads(sys.argv[1])
+main(ref["run"], ref["attempt"], ref["rank"])
 """
 
 
+class Workers:
+    """What is run in place of workers; the name of the run says what it does."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._environment = monkeypatch
+        self._ready = folder / "ready"
+        os.mkfifo(self._ready)
+        self._said = os.fdopen(os.open(self._ready, os.O_RDWR), encoding="ascii")  # what two say at once is two lines
+        (folder / "odd_worker.py").write_text(SCRIPT)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.setenv("READY", str(self._ready))
+        self.deploy(None)
+
+    def deploy(self, limit_s: float | None) -> None:
+        self.provider = LocalProvider(LocalOptions(max_duration_s=limit_s))
+        plan = json.loads(json.dumps(self.provider.plan({"entry": "odd_worker:main", "workers": 2})))
+        assert plan["max_duration_s"] == limit_s
+        self.deployment: Mapping[str, Any] = json.loads(json.dumps(self.provider.deploy(plan)))
+        assert self.provider.deploy(plan) == self.deployment
+        self.launcher = self.provider.launcher(self.deployment)
+        self._environment.setenv("DEPLOYMENT", json.dumps(self.deployment))
+
+    def start(self, run: str, rank: int = 7) -> str:
+        return self.launcher.launch(WorkerRef("file:///none", {}, run, 0, rank, 0, ""))
+
+    def say(self) -> tuple[int, str, int, float]:
+        """What the next worker that pauses says: number of its child or itself, handle, process group, time left."""
+        pid, handle, group, seconds = json.loads(self._said.readline())
+        return pid, handle, group, seconds
+
+    def end(self) -> None:
+        for run in ("pause", "stubborn", "parent", "successor"):
+            self.provider.cancel(self.deployment, run, [])
+        self.provider.teardown(self.deployment)
+        self._said.close()
+
+
 @pytest.fixture
-def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A program to run in place of a worker; the name of the run says what it does."""
-    (tmp_path / "odd_worker.py").write_text(SCRIPT)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    os.mkfifo(tmp_path / "ready")
-    monkeypatch.setenv("READY", str(tmp_path / "ready"))
-    return "odd_worker:main"
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    workers = Workers(tmp_path, monkeypatch)
+    yield workers
+    workers.end()
 
 
-def start(entry: str, run: str) -> tuple[LocalProvider, dict[str, object], str, int]:
-    provider = LocalProvider(NoOptions())
-    deployment = dict(provider.deploy(provider.plan({"entry": entry, "workers": 1})))
-    handle = provider.launcher(deployment).launch(WorkerRef("file:///none", {}, run, 7, 0, ""))
-    return provider, deployment, handle, int(handle.rpartition("/")[2])
+def number(handle: str) -> int:
+    return int(handle.split("/")[1])
 
 
 def wait_for_end(pid: int) -> None:
@@ -61,36 +110,102 @@ def wait_for_end(pid: int) -> None:
     os.close(fd)
 
 
+def test_a_worker_that_crashes_in_native_code_says_where(workers: Workers) -> None:
+    handle = workers.start("crash")
+    wait_for_end(number(handle))
+    assert workers.provider.poll([handle]) == {handle: "failed: killed by SIGSEGV"}
+    lines = list(workers.provider.logs(workers.deployment, "crash", 7, 0.0))
+    assert "Fatal Python error: Segmentation fault" in lines
+    assert any("odd_worker.py" in line for line in lines)
+
+
 @pytest.mark.parametrize(("run", "state"), [("end", "succeeded"), ("fail", "failed")])
-def test_a_worker_that_ends(entry: str, run: str, state: str) -> None:
-    provider, deployment, handle, pid = start(entry, run)
-    wait_for_end(pid)
+def test_a_worker_that_ends(workers: Workers, run: str, state: str) -> None:
+    assert not Path(workers.deployment["logs"]).exists()  # nothing is made before others know of it
+    handle = workers.start(run)
+    wait_for_end(number(handle))
+    provider, deployment = workers.provider, workers.deployment
     assert provider.poll([handle, "0/0/1"]) == {handle: state, "0/0/1": "unknown"}
-    assert list(provider.logs(run, 7, 0.0)) == ["rank 7 stdin True"]
-    assert list(provider.logs(run, 0, 0.0)) == []
-    assert list(provider.logs("other", None, 0.0)) == []
-    provider.cancel(run)
+    assert list(provider.logs(deployment, run, 7, 0.0)) == ["rank 7 stdin True"]
+    assert list(provider.logs(deployment, run, 0, 0.0)) == []
+    assert list(provider.logs(deployment, "other", None, 0.0)) == []
+    provider.cancel(deployment, run, [handle])
     assert provider.teardown(deployment) == []
-    assert not Path(str(deployment["logs"])).exists()
+    assert not Path(deployment["logs"]).exists()
+    assert list(provider.logs(deployment, run, 7, 0.0)) == []
 
 
 @pytest.mark.parametrize("run", ["pause", "stubborn", "parent"])
-def test_cancelling(entry: str, run: str) -> None:
+def test_cancelling(workers: Workers, run: str) -> None:
     """Whatever the worker does about SIGTERM, and with what it has started."""
-    provider, deployment, handle, pid = start(entry, run)
-    with open(os.environ["READY"]) as ready:  # noqa: PTH123  (a fifo: opens when the worker writes)
-        deepest = os.pidfd_open(int(ready.read()))
+    handle = workers.start(run)
+    pid, said, group, seconds = workers.say()
+    deepest = os.pidfd_open(pid)
+    provider, deployment = workers.provider, workers.deployment
+    assert (said, group, seconds) == (handle, number(handle), float("inf"))
+    provider.cancel(deployment, "another run", [])
+    other = LocalProvider(LocalOptions())
+    other.cancel(other.deploy(other.plan({"entry": "odd_worker:main", "workers": 1})), run, [])  # of the same name
     assert provider.poll([handle]) == {handle: "running"}
-    assert os.getpgid(pid) == pid != os.getpgid(0)
-    provider.cancel("another run")
-    assert provider.poll([handle]) == {handle: "running"}
-    provider.cancel(run)
+    provider.cancel(deployment, run, [])  # nobody needs to have its handle
     killer = "SIGKILL" if run == "stubborn" else "SIGTERM"
     assert provider.poll([handle]) == {handle: f"failed: killed by {killer}"}
     assert select.select([deepest], [], [], WAIT_S)[0]
     os.close(deepest)
-    provider.cancel(run)
-    provider.teardown(deployment)
+    provider.cancel(deployment, run, [handle])
+
+
+def test_a_successor_of_a_worker_that_is_gone(workers: Workers) -> None:
+    """It is in the process group of the others, and any process can look at it, read its log and end it."""
+    pausing = workers.start("successor")
+    _, successor, group, _ = workers.say()
+    wait_for_end(number(pausing))
+    assert workers.provider.poll([pausing, successor]) == {pausing: "succeeded", successor: "running"}
+    assert group == number(pausing)
+    second = workers.start("successor", rank=3)
+    _, _, same, _ = workers.say()
+    assert same == group == os.getpgid(number(successor))
+    assert group != os.getpgrp()
+    other = LocalProvider(LocalOptions())
+    wait_for_end(number(second))
+    assert other.poll([pausing, successor]) == {pausing: "failed: its process is gone", successor: "running"}
+    assert list(other.logs(workers.deployment, "successor", 7, 0.0)) == ["rank 7 stdin True"] * 2
+    assert len(list(other.logs(workers.deployment, "successor", None, 0.0))) == 4
+    other.cancel(workers.deployment, "successor", [])
+    assert other.poll([successor]) == {successor: "failed: its process is gone"}
+    assert list(processes.find(f"successor/{workers.deployment['token']}")) == []
+    other.teardown(workers.deployment)
+    assert not Path(workers.deployment["logs"]).exists()
+
+
+def test_a_new_group_is_made_where_the_old_one_has_ended(workers: Workers) -> None:
+    first = workers.start("end")
+    wait_for_end(number(first))
+    workers.provider.poll([first])  # waits for it: its group is no more
+    second = workers.start("pause")
+    _, said, group, _ = workers.say()
+    assert said == second
+    assert group == number(second)
+
+
+def test_a_worker_is_ended_when_its_time_is_up(workers: Workers) -> None:
+    """By the kernel, whatever it does; and its time counts from the start of the process."""
+    workers.deploy(3.0)
+    handle = workers.start("pause")
+    _, said, _, seconds = workers.say()
+    assert said == handle
+    assert 0 < seconds < 3.0
+    wait_for_end(number(handle))
+    assert workers.provider.poll([handle]) == {handle: "failed: killed by SIGALRM"}
+    assert workers.launcher.remaining_s() == float("inf")  # this process is no worker
+
+
+def test_the_environment_of_a_successor_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/somewhere:/elsewhere")
+    once = worker_environment()
+    for name, value in once.items():
+        monkeypatch.setenv(name, value)
+    assert worker_environment()["PYTHONPATH"] == once["PYTHONPATH"]
 
 
 def test_the_environment_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ GOOD = """
 EVERYTHING = """
     from lambdaml_core.hookspecs import hookimpl
     from lambdaml_core.specs import (
-        CommunicatorSpec, DataFormatSpec, ModelSpec, OptimizerSpec, ProviderSpec, StorageSpec
+        CommunicatorSpec, DataFormatSpec, ModelSpec, OptimizerSpec, ProviderSpec, StorageLayerSpec, StorageSpec
     )
 
     LAMBDAML_API = 0
@@ -39,6 +39,10 @@ EVERYTHING = """
     @hookimpl
     def lambdaml_storages():
         return [StorageSpec(name="all-storage", schemes=("all-storage", "all.x"), factory="lambdaml_all.x:X")]
+
+    @hookimpl
+    def lambdaml_storage_layers():
+        return [StorageLayerSpec(name="all-storage_layer", factory="lambdaml_all.x:X")]
 
     @hookimpl
     def lambdaml_communicators():
@@ -175,9 +179,15 @@ def make_wheel(dist: Dist, folder: Path, wheels: Path) -> None:
         build_wheel(str(wheels))
 
 
+def is_plugin(path: Path) -> bool:
+    """Whether it is what pip has written of a plugin that is installed here."""
+    entry_points = path / "entry_points.txt"
+    return entry_points.exists() and "[lambdaml]" in entry_points.read_text()
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """A virtual environment with all the distributions, which sees the packages of this one through a path file."""
+    """A virtual environment with all the distributions, which sees the packages of this one but no other plugins."""
     folder = tmp_path_factory.mktemp("environment")
     wheels = folder / "wheels"
     for dist in DISTRIBUTIONS:
@@ -185,11 +195,20 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
     (site,) = (folder / "venv").glob("lib/python*/site-packages")
-    paths = [Path(lambdaml_core.__file__).parents[1], sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    (site / "outer.pth").write_text("".join(f"{path}\n" for path in paths))
+    (folder / "outer").mkdir()
+    for path in {*Path(sysconfig.get_path("purelib")).iterdir(), *Path(sysconfig.get_path("platlib")).iterdir()}:
+        if not is_plugin(path):
+            (folder / "outer" / path.name).symlink_to(path)
+    (site / "outer.pth").write_text(f"{Path(lambdaml_core.__file__).parents[1]}\n{folder / 'outer'}\n")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-index", "--no-deps"]
     subprocess.run([*pip, "--disable-pip-version-check", *map(str, wheels.iterdir())], check=True)
     return Environment(python, folder)
+
+
+@pytest.fixture(scope="module")
+def rows(environment: Environment) -> Mapping[str, dict[str, Any]]:
+    """What is listed, where nothing but ``off`` is switched off."""
+    return environment.rows()
 
 
 # What a use of each says, and the row of `lambdaml plugins`: state, and part of problem and remedy.
@@ -230,8 +249,9 @@ def test_a_failing_plugin_fails_when_used_with_its_own_error_and_remedy(environm
     assert remedy in error["hint"]
 
 
-def test_every_failing_plugin_is_listed_and_everything_else_is_ok(environment: Environment) -> None:
-    rows = environment.rows()
+def test_every_failing_plugin_is_listed_and_everything_else_is_ok(
+    environment: Environment, rows: Mapping[str, dict[str, Any]]
+) -> None:
     assert set(rows) == {dist.name for dist in DISTRIBUTIONS}
     for name, (_, state, problem, remedy) in FAILURES.items():
         row = rows[name]
@@ -267,15 +287,18 @@ def test_show_gives_a_broken_plugin_with_its_remedy(environment: Environment) ->
     assert "pip install no-such-sdk" in plain.stdout
 
 
-def test_show_finds_an_implementation_that_cannot_be_imported(environment: Environment) -> None:
-    assert environment.rows()["lazy"]["state"] == "ok"  # listing imports no implementation
+def test_show_finds_an_implementation_that_cannot_be_imported(
+    environment: Environment, rows: Mapping[str, dict[str, Any]]
+) -> None:
+    assert rows["lazy"]["state"] == "ok"  # listing imports no implementation
     (shown,) = environment.json("plugins", "show", "lazy")["plugins"]
     assert shown["state"] == "broken"
     assert "No module named 'lambdaml_lazy.absent'" in shown["problem"]
 
 
-def test_a_name_claimed_twice_fails_only_when_it_is_used(environment: Environment) -> None:
-    rows = environment.rows()
+def test_a_name_claimed_twice_fails_only_when_it_is_used(
+    environment: Environment, rows: Mapping[str, dict[str, Any]]
+) -> None:
     assert (rows["twin-a"]["name"], rows["twin-a"]["state"]) == ("twin", "conflict")
     assert (rows["twin-b"]["name"], rows["twin-b"]["state"]) == ("other", "ok")  # only its alias is taken
     assert "the model twin is claimed by" in rows["twin-b"]["problem"]
@@ -301,8 +324,8 @@ def test_the_remedy_of_a_disabled_plugin_keeps_the_others_disabled(environment: 
     assert rows["healthy"]["remedy"] == "export LAMBDAML_DISABLE_PLUGINS=off"
 
 
-def test_a_plugin_that_imports_numpy_works_and_is_told_on(environment: Environment) -> None:
-    row = environment.rows()["heavy"]
+def test_a_plugin_that_imports_numpy_works_and_is_told_on(rows: Mapping[str, dict[str, Any]]) -> None:
+    row = rows["heavy"]
     assert (row["kind"], row["state"]) == ("model", "ok")
     assert "imports numpy" in row["problem"]
     assert "lambdaml-heavy" in row["remedy"]
@@ -325,7 +348,7 @@ def test_unknown_and_not_installed_are_told_apart(environment: Environment) -> N
 
 def test_every_hook_is_asked_and_its_records_are_found(environment: Environment) -> None:
     rows = [r for r in environment.json("plugins")["plugins"] if r["distribution"] == "lambdaml-all"]
-    kinds = {"storage", "communicator", "optimizer", "provider", "model", "data_format"}
+    kinds = {"storage", "storage_layer", "communicator", "optimizer", "provider", "model", "data_format"}
     assert {(r["kind"], r["name"]) for r in rows} == {(k, f"all-{k}") for k in kinds} | {("observer", "all")}
     assert {r["state"] for r in rows} == {"ok"}
     (shown,) = environment.json("plugins", "show", "all.x")["plugins"]  # by a URL scheme
