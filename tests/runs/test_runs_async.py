@@ -76,7 +76,13 @@ def test_successors_go_on_from_the_slots(
     monkeypatch.setattr(Counted, "looks", looks)
     monkeypatch.setattr(Counted, "rounds", float("inf") if looks else 6.0)
     run = Run(tmp_path, rounds=40, optimizer=GA | {"staleness": 1}, provider="inline")
-    threads = Threads(run).start().wait()
+    threads = Threads(run)
+    for rank in (0, 1):
+        threads.launch(run.ref(rank))
+    if "wait" in looks:
+        threads.wait(0)  # for rank 2, in vain: without it nothing says that anybody ever waits
+    threads.launch(run.ref(2))
+    threads.wait()
     assert all(code == 0 for _, _, code in threads.codes), threads.logs
     assert len(threads.codes) > 3, "none has had a successor"
     check_slots(run)
