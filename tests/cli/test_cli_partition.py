@@ -171,9 +171,9 @@ def has_open(path: Path, pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_no_file_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    """The source has 480 MB when it is unpacked, so that it is interrupted while two processes read it."""
+    """The source has 6 GB when it is unpacked, so that it is interrupted while two processes read it."""
     source = tmp_path / "rows.libsvm.gz"
-    source.write_bytes(gzip.compress(b"1 1:1\n0 2:1\n" * 100_000) * 400)
+    source.write_bytes(gzip.compress(b"1 1:1\n0 2:1\n" * 100_000) * 5000)
     words = [*COMMAND, str(source), "--shards", "1", "--out", str(tmp_path / "out"), "--processes", "2"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         found: list[int] = []
