@@ -71,11 +71,10 @@ class SqliteStorage:
                     self._connection = sqlite3.connect(
                         self._path, timeout=60, isolation_level=None, check_same_thread=False
                     )
-                    self._connection.execute("PRAGMA journal_mode = WAL")
                     self._connection.execute("PRAGMA synchronous = OFF")
                     self._connection.execute("CREATE TABLE IF NOT EXISTS v (key TEXT PRIMARY KEY, value BLOB)")
                 yield self._connection
-        except sqlite3.Error as e:  # who changes the journal's mode while others begin is not made to wait
+        except sqlite3.Error as e:
             kind = StorageUnavailable if e.sqlite_errorcode == sqlite3.SQLITE_BUSY else StorageError
             raise kind(f"{self._path}: {e}") from e
 
