@@ -141,7 +141,10 @@ class SmallValues(Layer):
 
 
 class Forgetful(Layer):
-    """A storage that drops the first value under each key that it has a mind to drop, and may own to it."""
+    """A storage that drops the first value under each key that it has a mind to drop, and may own to it.
+
+    Nobody ever sees such a value: a rank that waits for it could else read it before it is dropped.
+    """
 
     def __init__(self, inner: FullStorage, drops: Callable[[str], bool], evicts: bool = True) -> None:
         super().__init__(inner)
@@ -156,11 +159,10 @@ class Forgetful(Layer):
     def put_many(
         self, items: Mapping[str, Parts], *, if_absent: bool = False, ttl_s: float | None = None
     ) -> Collection[str]:
-        created = self.inner.put_many(items, if_absent=if_absent, ttl_s=ttl_s)
-        unlucky = {key for key in created if self._drops(key)} - self.dropped
+        unlucky = {key for key in items if self._drops(key)} - self.dropped
         self.dropped |= unlucky
-        self.inner.delete(unlucky)
-        return created
+        kept = {key: data for key, data in items.items() if key not in unlucky}
+        return [*unlucky, *self.inner.put_many(kept, if_absent=if_absent, ttl_s=ttl_s)]
 
 
 class Recorder(Layer):

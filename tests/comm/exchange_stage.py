@@ -84,7 +84,16 @@ class Process:
         self.rank, self.stage, self.alive = rank, stage, True
         self.busy = False
         self.sum = np.zeros(2)
-        self.exchange = SlotExchange(self.channel, rank=rank, size=SIZE, restored=True, deadline_s=0.1)
+        self.asked = 0
+        self.exchange = SlotExchange(
+            self.channel, rank=rank, size=SIZE, restored=True, deadline_s=0.1, signs=self._signs
+        )
+
+    def _signs(self, missing: Collection[int], sequence: int) -> Mapping[int, float]:
+        """Waits end by what comes, or after so many looks; never by a clock, which others' work would count in."""
+        self.asked += 1
+        assert self.asked < 100, f"nothing comes of rank {missing}"
+        return dict.fromkeys(missing, 0.0)
 
     def start(self) -> None:
         known = max(self.stage.published[self.rank], default=0)

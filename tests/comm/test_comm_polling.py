@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -86,8 +85,11 @@ class Late(Layer):
         self.count = Count(Complete(plain))
         super().__init__(self.count)
         self.now, self.asked, self._values = 0.0, list[Sequence[str]](), dict(values)
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(time, "sleep", self.sleep)
+        for module in ("engine", "polling"):  # not for all of this process: threads of other tests may sleep
+            monkeypatch.setattr(f"lambdaml_core.comm.{module}.time", self)
+
+    def monotonic(self) -> float:
+        return self.now
 
     def sleep(self, seconds: float) -> None:
         assert seconds <= 0.25, "whoever waits looks up at least so often"
