@@ -1,6 +1,7 @@
 """A plugin that hangs ends as a failure that says where; in C code as the end of the process, which says it too.
 
-Each storage here waits for something that never comes, for as long as it is let.
+Each storage here waits for something that never comes, for as long as it is let. However slow the machine is, the limit
+of its law comes when it hangs first, and not before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ HANGS = '''
     import signal
     import threading
     from collections.abc import Callable
+    from types import SimpleNamespace
 
     import pytest
 
@@ -26,8 +28,7 @@ HANGS = '''
     from lambdaml_core.testing.storage import StorageLaws
 
     pytest_plugin.GRACE_S = 0.5
-    never = threading.Event()
-    ended = []
+    items = []
 
 
     class Hung(MemoryStorage):
@@ -37,23 +38,34 @@ HANGS = '''
 
 
     class TestHung(StorageLaws):
-        limit_s = LIMIT
+        limit_s = 60.0
         patience_s = 2.0
+
+        @pytest.fixture(autouse=True)
+        def item(self, request) -> None:
+            items.append(request.node)
 
         @pytest.fixture
         def connect(self) -> Callable[[], Storage]:
             return lambda: Hung(StorageURL("memory", "hung"), NoOptions())
 
 
-    def end_of_the_limit():
-        """However slow the machine is, the limit ends when the storage hangs first, and not before; it ends once."""
-        if not ended:
-            ended.append(True)
-            signal.setitimer(signal.ITIMER_REAL, 0.01)
+    class Never(threading.Event):
+        """With the first wait the limit ends: within it, whenever the signal comes; and once."""
+
+        ended = False
+
+        def wait(self, timeout=None):
+            if not self.ended:
+                self.ended = True
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+            return super().wait(timeout)
+
+
+    never = Never()
 
 
     def stubborn():
-        end_of_the_limit()
         while True:
             try:
                 never.wait()
@@ -61,25 +73,38 @@ HANGS = '''
                 pass
 
 
+    class Sender(threading.Thread):
+        begun = threading.Event()
+
+        def run(self):
+            self.begun.set()
+            threading.Event().wait()
+
+        def join(self, timeout=None):
+            never.wait(timeout)
+
+
     def in_a_thread():
-        thread = threading.Thread(target=never.wait, name="sender of acme", daemon=True)
+        thread = Sender(name="sender of acme", daemon=True)
         thread.start()
-        end_of_the_limit()
+        thread.begun.wait()
         thread.join()
 
 
     def in_c():
         """Lock a lock of C twice, and keep Python's: no handler of a signal and no thread of Python runs again."""
         lock, library = ctypes.create_string_buffer(256), ctypes.PyDLL(None)
-        library.pthread_mutex_lock(lock)
-        library.pthread_mutex_lock(lock)
+        lock_it = library.pthread_mutex_lock
+        lock_it(lock)
+        pytest_plugin.pytest_timeout_set_timer(items[-1], SimpleNamespace(timeout=3.0, method="signal"))
+        lock_it(lock)
 '''
 
 IN_HYPOTHESIS = "test_two_clients_are_one_dictionary"
 
 
-def hung(wait: str, limit_s: float = 60.0) -> str:
-    return HANGS.replace("WAIT", wait).replace("LIMIT", str(limit_s))
+def hung(wait: str) -> str:
+    return HANGS.replace("WAIT", wait)
 
 
 @pytest.mark.parametrize(("law", "parallel"), [("test_put_replaces", "0"), (IN_HYPOTHESIS, "0"), (IN_HYPOTHESIS, "1")])
@@ -99,7 +124,7 @@ def test_what_hangs_in_a_thread_of_the_plugins_is_shown_too(tmp_path: Path) -> N
 
 
 def test_threads_of_a_law_that_do_not_come_back_are_shown(tmp_path: Path) -> None:
-    ran = pytest_of_an_author(tmp_path, hung("never.wait()"), "-k", "test_one_client_serves_many_threads")
+    ran = pytest_of_an_author(tmp_path, hung("threading.Event().wait()"), "-k", "test_one_client_serves_many_threads")
     assert "1 failed" in ran.stdout, ran.stdout
     assert "no thread came back within" in ran.stdout
     assert ", in get\n" in ran.stdout
@@ -113,14 +138,14 @@ def test_after_a_hang_the_other_laws_of_the_suite_are_not_tried(tmp_path: Path) 
 
 
 def test_a_hang_in_c_code_ends_the_process_with_the_stacks(tmp_path: Path) -> None:
-    ran = pytest_of_an_author(tmp_path, hung("in_c()", limit_s=3.0), "-k", "test_put_replaces")
+    ran = pytest_of_an_author(tmp_path, hung("in_c()"), "-k", "test_put_replaces")
     assert ran.returncode == 1
     assert "in in_c" in ran.stderr
     assert "in test_put_replaces" in ran.stderr
 
 
 def test_a_hang_in_c_code_fails_the_law_where_there_are_other_processes(tmp_path: Path) -> None:
-    ran = pytest_of_an_author(tmp_path, hung("in_c()", limit_s=3.0), "-k", "test_put_replaces", "-n", "1")
+    ran = pytest_of_an_author(tmp_path, hung("in_c()"), "-k", "test_put_replaces", "-n", "1")
     assert ran.returncode == 1
     assert "1 failed" in ran.stdout
     assert "crashed while running 'test_author.py::TestHung::test_put_replaces'" in ran.stdout
