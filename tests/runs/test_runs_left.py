@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_rounds import held
 from priced_help import Blind, Polled, serve
 from runs_help import cancer, make_job
 
@@ -90,15 +91,19 @@ def test_nor_of_one_that_ends_badly_or_of_the_one_that_goes_on(
 
     def on_event(event: Mapping[str, Any]) -> None:
         if event["event"] == "progress" and event["round"] > 20:
+            if ending == "fails":
+                harm.setattr(Blind, "put_many", refuse)
+            gate.let_go()
             if ending == "is cancelled":
                 raise KeyboardInterrupt
-            harm.setattr(Blind, "put_many", refuse)
 
     def refuse(*args: object, **keys: object) -> list[str]:
         raise StorageDenied("no more")
 
-    with monkeypatch.context() as harm, pytest.raises((WorkerFailed, RunCancelled, KeyboardInterrupt)):
-        run_job(job(tmp_path, rounds=200, checkpoint={"rounds": 10}), arrays=cancer(), run=RUN, on_event=on_event)
+    ends = pytest.raises((WorkerFailed, RunCancelled, KeyboardInterrupt))
+    with held(tmp_path / "held", 50) as gate, monkeypatch.context() as harm, ends:
+        keys = {"rounds": 200, "checkpoint": {"rounds": 10}, **gate.keys}
+        run_job(job(tmp_path, **keys), arrays=cancer(), run=RUN, on_event=on_event)
     assert said(tmp_path)
     assert kept() == []
     record = resume_run(f"file://{tmp_path}", RUN)

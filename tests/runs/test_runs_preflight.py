@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_rounds import held
 from priced_help import serve
 from runs_help import cancer, files_below, keys_of, make_job, write_libsvm
 
@@ -123,17 +124,19 @@ def test_nothing_is_left_of_a_trial(tmp_path: Path) -> None:
 
 def test_a_run_is_not_resumed_over_a_channel_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said at once, nothing of the run is changed, and it can be resumed when the channel is back."""
-    enough = {"rounds": 1500, "checkpoint": {"rounds": 10}, "provider": "inline", "channel": "memory://away"}
-    job = make_job(tmp_path / "store", **enough, recovery={"restarts": 0})
+    keys: dict[str, Any] = {"rounds": 100, "checkpoint": {"rounds": 10}, "recovery": {"restarts": 0}}
 
     def on_event(event: Mapping[str, Any]) -> None:
-        if event["event"] == "progress" and event["round"] > 10:
+        if event["event"] == "progress" and event["round"] > 20:  # and so the checkpoint of round 10 has been written
             serving.setattr(MemoryStorage, "put_many", refuse)
+            gate.let_go()
 
     def refuse(*args: object, **keys: object) -> bool:
         raise StorageDenied("may not put")
 
-    with monkeypatch.context() as serving, pytest.raises(WorkerFailed, match="may not put"):
+    fails = pytest.raises(WorkerFailed, match="may not put")
+    with held(tmp_path / "held", 50) as gate, monkeypatch.context() as serving, fails:
+        job = make_job(tmp_path / "store", provider="inline", channel="memory://away", **keys, **gate.keys)
         run_job(job, arrays=cancer(), run="20250101-000000-away", on_event=on_event)
     before = {path: path.read_bytes() for path in files_below(tmp_path / "store")}
     with monkeypatch.context() as away:

@@ -13,6 +13,7 @@ from typing import Any
 
 import left_help
 import pytest
+from own_rounds import Gate, held
 from runs_help import ROOT, cancer, make_job, scratch_of, slow_channel
 
 from lambdaml_core.errors import RunCancelled, RunError, RunNotFound, WorkerFailed
@@ -39,6 +40,13 @@ def tell(event):
 
 run_job(make_job(sys.argv[1], **json.loads(sys.argv[2])), arrays=cancer(), on_event=tell)
 """
+
+
+@pytest.fixture
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """Half-way; else a run might end before it is harmed, if whoever harms it comes late."""
+    with held(tmp_path_factory.mktemp("gate"), KEYS["rounds"] // 2) as gate:
+        yield gate
 
 
 def slowly(store: Path, **keys: Any) -> dict[str, Any]:
@@ -89,10 +97,12 @@ def quiet_sha256(tmp_path_factory: pytest.TempPathFactory) -> str | None:
     return run_job(make_job(folder, **KEYS), arrays=cancer())["model_sha256"]
 
 
-def test_living_workers_are_taken_over_and_dead_ones_replaced(tmp_path: Path, quiet_sha256: str) -> None:
-    run = killed_driver(tmp_path, "progress", 20)
-    for handle in handles(tmp_path, run)[:1]:
-        assert processes.send(handle, signal.SIGKILL)
+def test_living_workers_are_taken_over_and_dead_ones_replaced(tmp_path: Path, quiet_sha256: str, gate: Gate) -> None:
+    run = killed_driver(tmp_path, "progress", 20, **gate.keys)
+    living = handles(tmp_path, run)
+    assert len(living) == 3
+    assert processes.send(living[0], signal.SIGKILL)
+    gate.let_go()
     events: list[Any] = []
     record = resume_run(f"file://{tmp_path}", run, on_event=events.append)
     assert (record["status"], record["model_sha256"], record["exact"]) == ("succeeded", quiet_sha256, True)
@@ -106,11 +116,12 @@ def test_living_workers_are_taken_over_and_dead_ones_replaced(tmp_path: Path, qu
 
 
 @pytest.mark.parametrize("round", [0, 60])
-def test_where_no_worker_lives_all_start_again(tmp_path: Path, quiet_sha256: str, round: int) -> None:
-    run = killed_driver(tmp_path, "progress" if round else "launched", round)
+def test_where_no_worker_lives_all_start_again(tmp_path: Path, quiet_sha256: str, round: int, gate: Gate) -> None:
+    run = killed_driver(tmp_path, "progress" if round else "launched", round, **gate.keys)
     while living := handles(tmp_path, run):
         for handle in living:
             processes.send(handle, signal.SIGKILL)
+    gate.let_go()
     record = resume_run(f"file://{tmp_path}", run)
     assert (record["status"], record["model_sha256"]) == ("succeeded", quiet_sha256)
     check_and_clean(tmp_path, run)
@@ -156,25 +167,18 @@ def test_a_cancelled_run_goes_on(tmp_path: Path, provider: str) -> None:
     check_and_clean(store, run)
 
 
-def test_a_failed_run_goes_on_once_what_was_wrong_is_mended(tmp_path: Path, quiet_sha256: str) -> None:
-    def harm() -> Iterator[None]:
-        while True:
-            for handle in handles(store, list_runs(f"file://{store}")[0]["run"]):
-                processes.send(handle, signal.SIGKILL)
-            yield
-
-    store, harming = tmp_path / "store", harm()
+def test_a_failed_run_goes_on_once_what_was_wrong_is_mended(tmp_path: Path, quiet_sha256: str, gate: Gate) -> None:
+    store = tmp_path / "store"
 
     def listen(event: Any) -> None:
-        if event["event"] == "restarted" or (event["event"] == "progress" and event["round"] > 40):
-            next(harming)
+        if event["event"] == "progress" and event["round"] > 40:
+            for handle in handles(store, event["run"]):
+                processes.send(handle, signal.SIGKILL)
+            gate.let_go()
 
+    keys = slowly(store, recovery={"heartbeat_s": 0.1, "restarts": 0}, **gate.keys)
     with pytest.raises(WorkerFailed, match="killed by SIGKILL"):
-        run_job(
-            make_job(store, **slowly(store, recovery={"heartbeat_s": 0.1, "restarts": 0})),
-            arrays=cancer(),
-            on_event=listen,
-        )
+        run_job(make_job(store, **keys), arrays=cancer(), on_event=listen)
     (failed,) = list_runs(f"file://{store}")
     assert failed["status"] == "failed"
     record = resume_run(f"file://{store}", failed["run"])
@@ -223,11 +227,11 @@ def test_an_orphan_is_cancelled_and_resumed(tmp_path: Path) -> None:
     check_and_clean(tmp_path, run)
 
 
-def test_a_driver_that_was_replaced_leaves_everything_alone(tmp_path: Path, quiet_sha256: str) -> None:
+def test_a_driver_that_was_replaced_leaves_everything_alone(tmp_path: Path, quiet_sha256: str, gate: Gate) -> None:
     """As one that was stopped for so long that somebody has resumed its run, and that then wakes."""
     code = DRIVER.replace("signal.pause()", "os.kill(os.getpid(), signal.SIGSTOP)")
     sleeper = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path), json.dumps(slowly(tmp_path)), "progress", "20"],
+        [sys.executable, "-c", code, str(tmp_path), json.dumps(slowly(tmp_path, **gate.keys)), "progress", "20"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -235,6 +239,7 @@ def test_a_driver_that_was_replaced_leaves_everything_alone(tmp_path: Path, quie
     )
     assert sleeper.stdout is not None
     run = sleeper.stdout.readline().strip()
+    os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED)  # it does that after it has said its name
     store = open_storage(f"file://{tmp_path}")
     mine = run_store(store, run)
     sign = json.loads(bytes(mine.get("driver.json")))
@@ -246,6 +251,7 @@ def test_a_driver_that_was_replaced_leaves_everything_alone(tmp_path: Path, quie
             sleeper.send_signal(signal.SIGCONT)
             _, errors = sleeper.communicate()
             assert f"another process drives the run {run} now" in errors
+            gate.let_go()
 
     record = resume_run(f"file://{tmp_path}", run, on_event=wake)
     assert (record["status"], record["model_sha256"]) == ("succeeded", quiet_sha256)

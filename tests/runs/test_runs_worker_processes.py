@@ -9,23 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_rounds import Gate, held
 from workers_help import RUN, Run
 
 from lambdaml_core.provider import processes
 from lambdaml_core.provider.base import Launcher
+from lambdaml_core.run.code import pack
 from lambdaml_core.run.modelfile import WEIGHTS
 from lambdaml_core.run.records.attempts import beat_key, claim_key, end_key
-from lambdaml_core.run.spec import get_all_json
+from lambdaml_core.run.spec import CODE, get_all_json
 
 MA: dict[str, Any] = {"name": "ma_sgd", "learning_rate": 0.1, "local_steps": 5, "momentum": 0.9, "keep_momentum": True}
 JOB: dict[str, Any] = {"rounds": 250, "workers": 2, "optimizer": MA, "checkpoint": {"rounds": 20}}
 
 
 class Processes:
-    """The processes of a run."""
+    """The processes of a run, which stand still half-way if there is a gate: else it might end before it is harmed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.run = Run(folder, **JOB, provider="local")
+    def __init__(self, folder: Path, gate: Gate | None = None) -> None:
+        own = {} if gate is None else {"optimizer": MA | {"name": "own_ma_sgd"}, "code": gate.code}
+        self.run = Run(folder, **(JOB | own), provider="local")
+        if gate is not None:
+            code = pack(gate.code)
+            self.run.store.put(CODE, [code.data])
+            self.run.change(code=code.sha256)
         self.launcher: Launcher = self.run.provider.launcher(self.run.deployment)
         self.handles: list[str] = []
 
@@ -65,18 +72,19 @@ class Processes:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Callable[[], Processes]]:
-    made: list[Processes] = []
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    with held(tmp_path, JOB["rounds"] // 2) as gate:
+        yield gate
 
-    def start() -> Processes:
-        workers = Processes(tmp_path / "run")
-        made.append(workers)
+
+@pytest.fixture
+def started(tmp_path: Path, gate: Gate) -> Iterator[Processes]:
+    workers = Processes(tmp_path / "run", gate)
+    try:
         for rank in range(2):
             workers.launch(rank)
-        return workers
-
-    yield start
-    for workers in made:
+        yield workers
+    finally:
         workers.close()
 
 
@@ -101,34 +109,37 @@ def check(workers: Processes, quiet: str) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_killed(started: Callable[[], Processes], quiet: str, rank: int) -> None:
+def test_killed(started: Processes, gate: Gate, quiet: str, rank: int) -> None:
     """Twice, the second time while it may still replay; events go on without gaps and without doubles."""
-    workers = started()
+    workers = started
     for attempt, round in enumerate((30, 31)):
         workers.until_round(rank, round, attempt)
         assert processes.send(workers.handles[-1] if attempt else workers.handles[rank], signal.SIGKILL)
         workers.launch(rank, attempt + 1)
+    gate.let_go()
     workers.until(workers.ended)
     check(workers, quiet)
     assert workers.run.read(f"ends/0/{rank}")[end_key(0, rank)]["totals"]["attempts"] == 3
 
 
-def test_stopped_and_woken(started: Callable[[], Processes], quiet: str) -> None:
+def test_stopped_and_woken(started: Processes, gate: Gate, quiet: str) -> None:
     """It is replaced meanwhile, and leaves by itself."""
-    workers = started()
+    workers = started
     workers.until_round(0, 20)
     old = workers.handles[0]
     assert processes.send(old, signal.SIGSTOP)
     workers.launch(0, 1)
     workers.until_round(0, 40, attempt=1)
     assert processes.send(old, signal.SIGCONT)
+    gate.let_go()
     workers.until(workers.ended)
     workers.until(lambda: workers.run.provider.poll([old])[old] == "succeeded")
     check(workers, quiet)
 
 
-def test_the_claims_are_the_registry(started: Callable[[], Processes]) -> None:
-    workers = started()
+def test_the_claims_are_the_registry(started: Processes, gate: Gate) -> None:
+    workers = started
+    gate.let_go()
     workers.until(workers.ended)
     claims = [workers.record(claim_key(0, rank, 0)) for rank in range(2)]
     assert [claim and claim["handle"] for claim in claims] == workers.handles
