@@ -13,6 +13,7 @@ from lambdaml_core.testing.provider import ProviderLaws
 class TestLaws(ProviderLaws):
     cancels = False
     patience_s = 120.0
+    logs_s = 120.0  # the stand-in shows lines when an invocation has ended, and its process may not have begun yet
 
     @pytest.fixture
     def provider(self, aws: AwsServer) -> AwsLambdaProvider:

@@ -53,21 +53,21 @@ def test_states_and_logs() -> None:
 
 
 def test_cancelling_waits_for_the_threads() -> None:
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     provider, deployment, handles = start("wait", 3)
     provider.cancel(deployment, "other", handles)
     assert set(provider.poll(handles).values()) == {"running"}
     provider.cancel(deployment, "wait", handles)
     assert set(provider.poll(handles).values()) == {"failed"}
-    assert threading.active_count() == before
+    assert {*threading.enumerate()} <= before  # of which some may end meanwhile: they are of other tests
 
 
 def test_cancelling_ends_successors_too() -> None:
     """Each worker starts the next one when it is told to stop."""
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     provider, deployment, handles = start("succeed", 2)
     provider.cancel(deployment, "succeed", handles)
-    assert threading.active_count() == before
+    assert {*threading.enumerate()} <= before  # of which some may end meanwhile: they are of other tests
     attempts = [f"succeed/0/{rank}/{attempt}/0" for rank in range(2) for attempt in range(4)]
     assert provider.poll(attempts) == dict.fromkeys(attempts, "succeeded")
     assert len(list(provider.logs(deployment, "succeed", 0, 0.0))) == 8

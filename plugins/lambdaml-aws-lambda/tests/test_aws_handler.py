@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lambdaml_aws_lambda import handler
 from lambdaml_aws_lambda.handler import handle
 from lambdaml_aws_lambda.logs import invocations
 from lambdaml_core.options import NoOptions
@@ -18,6 +19,9 @@ from lambdaml_core.provider.inline import InlineProvider
 from lambdaml_core.run.spec import Place
 from lambdaml_core.testing.provider_laws.jobs import make_job, right_model
 from lambdaml_core.testing.provider_laws.stage import StagedRun
+
+AGE_S = 1e6
+"""Of the process, as it is told: longer than any test takes."""
 
 
 @dataclasses.dataclass
@@ -69,12 +73,17 @@ def test_workers_train_the_right_model(run: StagedRun, capsys: pytest.CaptureFix
         assert end["code"] == 0
 
 
-def test_only_the_first_invocation_of_a_process_is_cold(run: StagedRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_invocation_of_a_process_is_cold(
+    run: StagedRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its age is that of the process, and of each other one the time since it came."""
+    monkeypatch.setattr(handler, "process_age_s", lambda: AGE_S)
+    monkeypatch.setattr(handler, "_cold", True)
     for attempt in range(2):
         assert handle(run.failing_ref(0, attempt, "nowhere")._asdict(), Context(f"{attempt}-request"))["code"] == 1
-    second = [record for record in records(capsys.readouterr().out) if record["request"] == "1-request"]
-    assert second[0]["cold"] is False
-    assert second[0]["start"]["age_s"] < 1.0
+    begun = [record for record in records(capsys.readouterr().out) if record["event"] == "begin"]
+    assert [(record["request"], record["cold"]) for record in begun] == [("0-request", True), ("1-request", False)]
+    assert begun[0]["start"]["age_s"] >= AGE_S > begun[1]["start"]["age_s"]
 
 
 def test_what_is_no_reference_is_answered_and_not_raised(capsys: pytest.CaptureFixture[str]) -> None:

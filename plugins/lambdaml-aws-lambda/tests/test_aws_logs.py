@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aws_answers import Answer, answering
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambdaml_aws_lambda.logs import FunctionLog, Invocation, invocations
@@ -96,6 +96,7 @@ def test_a_worker_s_own_lines_are_no_records() -> None:
     assert len(invocation.lines) == 2 + len(others)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=8))
 def test_environments_work_one_after_another(workers: list[tuple[int, bool]]) -> None:
     """A stream has whole invocations in their order, the last of which may go on; lines stay with their worker."""

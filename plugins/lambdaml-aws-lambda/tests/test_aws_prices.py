@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambdaml_aws_lambda.estimates import MACHINES, machines, round_s, start_s
@@ -58,6 +58,7 @@ def test_machines_start_as_the_paper_has_measured(workers: int, seconds: float) 
     assert start_s(workers) == pytest.approx(seconds)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500))
 def test_more_machines_start_no_sooner(few: int, more: int) -> None:
     assert start_s(min(few, more)) <= start_s(max(few, more))
