@@ -32,6 +32,13 @@ ELSEWHERE = "another-machine/1/1"  # a process that cannot be looked at from her
 Begin = Callable[[], subprocess.Popen[bytes]]
 
 
+@pytest.fixture(autouse=True)
+def _a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time stands still, so that nothing grows older than the test says."""
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now)
+
+
 def spec() -> Spec:
     resolve = default_registry().resolve
     place = Place.of("memory://never-used")
