@@ -176,7 +176,7 @@ def test_an_old_attempt_that_wakes(tmp_path: Path, rank: int) -> None:
     threads.start()
     assert stop.reached.wait(240)
     threads.launch(run.ref(rank, attempt=1))
-    threads.wait(rank)
+    assert run.store.get_many([end_key(0, rank)], wait_s=240)
     assert get_json(run.store, end_key(0, rank))["attempt"] == 1
     stop.go_on.set()
     check(run, threads.wait(), "ga")
@@ -193,6 +193,7 @@ def test_a_newer_generation(tmp_path: Path) -> None:
     threads.start()
     assert stop.reached.wait(240)
     open_generation(run.store, 1, "as a test", None)
+    threads.wait(0).wait(1)  # before the last rank goes on, and all could come to their end before they know
     stop.go_on.set()
     threads.wait().start(generation=1).wait()
     check(run, threads, "ga")

@@ -34,9 +34,19 @@ class Alone:
         return math.inf
 
 
-def process() -> tuple[Any, ...]:
+class Before:
     """What one worker could leave for the next."""
-    return (threading.enumerate(), dict(os.environ), list(sys.path), Path.cwd())
+
+    def __init__(self) -> None:
+        self._threads, self._surroundings = set(threading.enumerate()), self._now()
+
+    def _now(self) -> tuple[Any, ...]:
+        return (dict(os.environ), list(sys.path), Path.cwd())
+
+    def check(self) -> None:
+        """Nothing is changed, and no thread is new; one of another test may have ended."""
+        assert set(threading.enumerate()) <= self._threads
+        assert self._now() == self._surroundings
 
 
 def start(run: Run, ref: WorkerRef | None = None, **keys: Any) -> tuple[int, Alone]:
@@ -53,17 +63,17 @@ def seconds(run: Run) -> float:
 def test_the_age_is_that_of_the_invocation(tmp_path: Path) -> None:
     """And not that of the process, which may have waited for long."""
     warm, old = Run(tmp_path / "a", workers=1), Run(tmp_path / "b", workers=1)
-    before = process()
+    before = Before()
     assert start(warm, age_s=0.0)[0] == 0
     assert start(old, age_s=1000.0)[0] == 0
-    assert process() == before
+    before.check()
     assert seconds(warm) < 1000.0 <= seconds(old)
     assert warm.result()["files"] == old.result()["files"]
 
 
 def test_after_a_hand_over_and_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quiet, run = Run(tmp_path / "quiet", workers=1), Run(tmp_path / "run", workers=1)
-    before = process()
+    before = Before()
     monkeypatch.setattr("lambdaml_core.run.worker.attempt.TimeLimit", type("Limit", (Counted,), {"rounds": 15}))
     codes, ref = [], run.ref(0)
     while True:
@@ -76,5 +86,5 @@ def test_after_a_hand_over_and_after_an_error(tmp_path: Path, monkeypatch: pytes
     assert start(run, run.ref(0)._replace(spec_sha256="another"))[0] == 1
     monkeypatch.undo()
     assert start(quiet)[0] == 0
-    assert process() == before
+    before.check()
     assert run.result()["files"][WEIGHTS] == quiet.result()["files"][WEIGHTS]
