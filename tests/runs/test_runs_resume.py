@@ -213,7 +213,7 @@ def test_a_run_that_goes_on_is_not_resumed_and_can_be_cancelled(tmp_path: Path) 
 
 
 def test_an_orphan_is_cancelled_and_resumed(tmp_path: Path) -> None:
-    run = killed_driver(tmp_path, "progress", 40, rounds=10**9)
+    run = killed_driver(tmp_path, "progress", 60, rounds=10**9)  # where the checkpoint of round 20 has been written
     assert cancel_run(f"file://{tmp_path}", run)["status"] == "cancelled"
     assert handles(tmp_path, run) == []
 
