@@ -121,11 +121,17 @@ def _replace(prefix: str, variables: Mapping[str, str]) -> None:
 
 
 def free_port() -> int:
-    """A port of this machine where nobody listens."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-    return port
+    """A port of this machine where nobody listens, and that nobody else is given within the next minute.
+
+    It has had a connection, which the listening end has closed first: so the kernel keeps the port from all who ask for
+    any, and gives it to a server that asks for this one (by SO_REUSEADDR, as servers do).
+    """
+    with socket.create_server(("127.0.0.1", 0)) as s, socket.socket() as client:
+        address: tuple[str, int] = s.getsockname()
+        client.connect(address)
+        s.accept()[0].close()
+        client.recv(1)  # the end has come
+    return address[1]
 
 
 def program(name: str, remedy: str) -> str:

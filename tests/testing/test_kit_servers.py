@@ -51,12 +51,19 @@ def test_what_a_server_says_before_it_ends_is_told() -> None:
 
 
 def test_a_server_that_does_not_answer_is_killed(tmp_path: Path) -> None:
-    pid = tmp_path / "pid"
-    server = Server(["/bin/sh", "-c", f"echo $$ > {pid}; exec sleep 1000"], ready=lambda: False, limit_s=2.0)
+    pipe, pids = tmp_path / "pid", list[int]()
+    os.mkfifo(pipe)
+
+    def ready() -> bool:
+        if not pids:
+            pids.append(int(pipe.read_text()))  # waits until it runs, however long that takes
+        return False
+
+    server = Server(["/bin/sh", "-c", f"echo $$ > {pipe}; exec sleep 1000"], ready, limit_s=0.1)
     with pytest.raises(RuntimeError, match="sh does not answer"), server:
         pytest.fail("it does not answer")
     with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+        os.kill(pids[0], 0)
 
 
 STARTS_AND_DIES = """
@@ -89,8 +96,14 @@ def test_a_server_and_its_children_end_with_who_is_killed(tmp_path: Path) -> Non
         os.close(pid)
 
 
-def test_a_port_is_free() -> None:
-    assert not answers(free_port())
+def test_a_port_is_free_and_kept_for_a_server() -> None:
+    """Others may ask for any port before it has started: the kernel gives them none that it would refuse by number."""
+    port = free_port()
+    assert not answers(port)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)):
+        assert answers(port)
 
 
 def test_a_program_that_is_not_there_fails_the_test() -> None:
