@@ -29,13 +29,15 @@ def main() -> None:
     faulthandler.dump_traceback_later(_START_S, exit=True)
     job = json.loads(sys.stdin.readline())
     storage = _opened(job)
+    faulthandler.cancel_dump_traceback_later()  # it may wait for calls as long as it likes
     for line in sys.stdin:
-        # a hang ends, and says where; so does one after the last call, at the end of the process
-        faulthandler.dump_traceback_later(job["limit_s"], exit=True)
+        faulthandler.dump_traceback_later(job["limit_s"], exit=True)  # a hang ends, and says where
         method, *arguments = json.loads(line)
         json.dump(_call(storage, method, *arguments), answers)
         answers.write("\n")
         answers.flush()
+        faulthandler.cancel_dump_traceback_later()
+    faulthandler.dump_traceback_later(job["limit_s"], exit=True)  # so does one at the end of the process
 
 
 @contextlib.contextmanager

@@ -151,6 +151,7 @@ class ProcessLaws(TwoClients):
         need(storage.caps.blocks, "caps.blocks")
         peer, turns = start(), 15
         _announce(storage, [f"{which}/{turn}" for which in ("ping", "pong") for turn in range(turns)])
+        assert peer.call("get", "ping/0") is None  # by now it is connected, however long that takes
         give_up = time.monotonic() + self.patience_s
         for turn in range(turns):
             assert time.monotonic() < give_up, "waits sleep on although the value has come"
