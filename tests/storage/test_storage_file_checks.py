@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import subprocess
@@ -26,6 +27,7 @@ def look(folder: Path) -> dict[str, Finding]:
 @contextmanager
 def few_descriptors() -> Iterator[None]:
     """As where a user's inotify instances are used up: the kernel gives no more (EMFILE)."""
+    gc.collect()  # what other tests have left could give descriptors back meanwhile
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = [os.open("/dev/null", os.O_RDONLY)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, hard))

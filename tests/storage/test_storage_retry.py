@@ -76,12 +76,26 @@ def test_the_answer_is_that_of_the_try_that_succeeds() -> None:
     assert storage.asked == 5
 
 
-def test_after_the_deadline_the_last_error_is_raised_with_a_remedy() -> None:
+class Clock:
+    """Time that passes while somebody sleeps, and never else."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_after_the_deadline_the_last_error_is_raised_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lambdaml_core.storage.retry.time", clock := Clock())
     storage = Failing(*(StorageUnavailable(f"down {n}") for n in range(10_000)))
     with pytest.raises(StorageUnavailable, match=r"down [1-9]\d* \(tried again for 0\.05 s\)") as raised:
         Retry(storage, deadline_s=0.05).get("k")
     assert "see whether the storage runs" in str(raised.value.hint)
     assert str(raised.value.__cause__) in raised.value.message
+    assert clock.now == pytest.approx(1000.05)
 
 
 def test_a_storage_that_has_never_answered_is_given_up_sooner() -> None:
