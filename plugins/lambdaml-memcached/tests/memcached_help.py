@@ -14,10 +14,17 @@ from lambdaml_memcached.testing import MemcachedServer
 
 
 @contextlib.contextmanager
-def opened(url: str) -> Iterator[Complete]:
+def bare(url: str) -> Iterator[MemcachedStorage]:
     """The plugin's own storage, with no layer around it that would cut values or try again."""
     parsed = StorageURL.parse(url)
     with contextlib.closing(MemcachedStorage(parsed, parse(MemcachedOptions, parsed.query, where="memcached"))) as own:
+        yield own
+
+
+@contextlib.contextmanager
+def opened(url: str) -> Iterator[Complete]:
+    """The same, with all that a storage may leave out."""
+    with bare(url) as own:
         yield Complete(own)
 
 

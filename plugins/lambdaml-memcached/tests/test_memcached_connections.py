@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import socket
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from memcached_help import figure, opened
+from memcached_help import bare, figure, opened
 
 from lambdaml_core.errors import KeyNotFound, StorageDenied, StorageError, StorageUnavailable, URLError
 from lambdaml_core.storage import open_storage
@@ -27,8 +28,8 @@ def silent() -> Iterator[socket.socket]:
         yield listener
 
 
-def url_of(listener: socket.socket) -> str:
-    return f"memcached://127.0.0.1:{listener.getsockname()[1]}?timeout_s=0.2"
+def url_of(listener: socket.socket, timeout_s: float) -> str:
+    return f"memcached://127.0.0.1:{listener.getsockname()[1]}?timeout_s={timeout_s}"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_restart_is_waited_for() -> None:
 
 
 def test_a_server_that_hangs_is_given_up(silent: socket.socket) -> None:
-    with opened(url_of(silent)) as storage:
+    with opened(url_of(silent, 0.2)) as storage:
         with pytest.raises(StorageUnavailable, match=r"no answer for 0\.2 s"):
             storage.get("k")
         with pytest.raises(StorageUnavailable, match=r"no answer for 0\.2 s"):
@@ -102,9 +103,10 @@ def test_a_server_that_hangs_is_given_up(silent: socket.socket) -> None:
 
 def test_an_answer_that_comes_too_late_is_nobodys(silent: socket.socket) -> None:
     """After an error a connection is not used again, since the next reader would get the last one's value."""
-    with opened(url_of(silent)) as storage, ThreadPoolExecutor(1) as pool:
+    with bare(url_of(silent, 0.2)) as storage, ThreadPoolExecutor(1) as pool:
         with pytest.raises(StorageUnavailable):
             storage.get("first")
+        storage._options = dataclasses.replace(storage._options, timeout_s=60.0)  # no other is late
         late, _ = silent.accept()
         getting = pool.submit(storage.get, "second")
         again, _ = silent.accept()
@@ -117,7 +119,7 @@ def test_an_answer_that_comes_too_late_is_nobodys(silent: socket.socket) -> None
 
 @pytest.mark.parametrize("answer", [b"ERROR\r\n", b"SERVER_ERROR busy\r\n", b"VALUE k 0 many\r\n", b"x" * 20_000])
 def test_what_is_no_answer_is_an_error(silent: socket.socket, answer: bytes) -> None:
-    with opened(url_of(silent)) as storage, ThreadPoolExecutor(1) as pool:
+    with opened(url_of(silent, 60)) as storage, ThreadPoolExecutor(1) as pool:
         getting = pool.submit(storage.get, "k")
         server, _ = silent.accept()
         with server:
@@ -131,8 +133,12 @@ def test_a_server_with_too_many_clients_says_so() -> None:
     """It hangs up on those who come then; a run tries again."""
     with memcached_server("-c", "30") as server, contextlib.ExitStack() as stack, opened(server.url) as one:
         one.put("k", [b"x"])
-        for _ in range(30):
-            stack.enter_context(server.connect())
+        refused = 0
+        for _ in range(30):  # each is answered, or hung up on, before the next comes: only then it counts
+            client = stack.enter_context(server.connect())
+            client.sendall(b"version\r\n")
+            refused += not client.recv(100).startswith(b"VERSION")
+        assert 0 < refused < 30
         with opened(server.url) as two, pytest.raises(StorageUnavailable):
             two.get("k")
         assert bytes(one.get("k")) == b"x"
