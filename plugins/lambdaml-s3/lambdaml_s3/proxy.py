@@ -113,40 +113,46 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = 1 << 16
     proxy: Proxy
     upstream: http.client.HTTPConnection | None = None
+    under_way = False
 
     def handle_any(self) -> None:
         proxy = self.proxy
         with proxy.lock:
             proxy.now += 1
             proxy.most_at_once = max(proxy.most_at_once, proxy.now)
+        self.under_way = True
         try:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             proxy.ended.wait(proxy.latency_s + self._moving_s(len(body)))
-            status, keys = self._handle(body)
-            with proxy.lock:
-                proxy.seen.append(Seen(self._kind(), self.path, status, keys))
+            self._handle(body)
             if not self.close_connection:
                 self.wfile.flush()
         finally:
-            with proxy.lock:
-                proxy.now -= 1
+            self._over()
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
 
-    def _handle(self, body: bytes) -> tuple[int, int]:
+    def _over(self, *seen: Seen) -> None:
+        """Before the answer leaves: who has it may look at once at what was seen, and make the next request."""
+        with self.proxy.lock:
+            self.proxy.now -= self.under_way
+            self.proxy.seen += seen
+        self.under_way = False
+
+    def _handle(self, body: bytes) -> None:
         kind, keys = self._kind(), body.count(b"<Key>")
         said = self.proxy.refuse(kind, self.path)
         if said is not None:
-            return self._say(said), keys
+            return self._say(said, keys)
         try:
             with self._turn():
                 answer = self._passed_on(body)
                 data = answer.read()
         except (OSError, http.client.HTTPException):  # it is gone, and so is this connection
-            return self._say("drop"), keys
+            return self._say("drop", keys)
         said = self.proxy.after(kind, self.path)
         if said is not None:
-            return self._say(said), keys
+            return self._say(said, keys)
         self.proxy.ended.wait(self._moving_s(len(data)))
         self.send_response_only(answer.status)
         ours = {} if self.command == "HEAD" else {"Content-Length": str(len(data))}
@@ -156,9 +162,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         for name, value in ours.items():
             self.send_header(name, value)
+        self._over(Seen(kind, self.path, answer.status, keys))
         self.end_headers()
         self.wfile.write(data)
-        return answer.status, keys
+        return None
 
     def _turn(self) -> contextlib.AbstractContextManager[object]:
         if not (self.proxy.in_turn and "If-None-Match" in self.headers):
@@ -176,19 +183,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.upstream.endheaders(body)
         return self.upstream.getresponse()
 
-    def _say(self, said: Answer | str) -> int:
+    def _say(self, said: Answer | str, keys: int) -> None:
         """An answer of the proxy's own; or none."""
+        self._over(Seen(self._kind(), self.path, 0 if isinstance(said, str) else said.status, keys))
         if isinstance(said, str):
             self.close_connection = True
             self.connection.close()
-            return 0
+            return
         data = said.xml()
         self.send_response_only(said.status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
-        return said.status
 
     def _moving_s(self, size: int) -> float:
         return size / self.proxy.bytes_per_s if self.proxy.bytes_per_s else 0.0
