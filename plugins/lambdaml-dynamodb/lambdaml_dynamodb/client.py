@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import botocore.session
-from boto3.session import Session
+from boto3 import Session  # not of boto3.session, for another thread that imports boto3 would then find half of it
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
