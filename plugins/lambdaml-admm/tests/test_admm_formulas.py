@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from admm_help import Array, losses, problem, ranks
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
@@ -116,6 +116,7 @@ def test_rounds_are_those_of_the_textbook(model: str, given: dict[str, Any], cut
 vectors = st.lists(st.floats(-10, 10), min_size=3, max_size=3).map(np.array)
 
 
+@settings(deadline=None)
 @given(
     z=vectors,
     new=vectors,
@@ -144,6 +145,7 @@ def test_norms_from_sums_are_the_norms(
     assert found.dual_scale == pytest.approx(rho * np.linalg.norm(after), rel=1e-6, abs=1e-6 * size * rho)
 
 
+@settings(deadline=None)
 @given(
     at=st.floats(-5, 5),
     l1=st.sampled_from([0.0, 0.1, 2.0]),

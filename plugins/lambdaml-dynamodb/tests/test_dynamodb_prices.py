@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambdaml_core.storage import build_storage
@@ -26,6 +26,7 @@ def item_bytes(name: str, size: int, lifetime_s: float | None) -> int:
     return 1 + 1 + 1 + len(name) + 1 + size + number
 
 
+@settings(deadline=None)
 @given(prefixes, words, sizes, lifetimes)
 def test_an_item_is_never_too_large(prefix: str, key: str, size: int, lifetime_s: float | None) -> None:
     whole = item_bytes(prefix + key, size, lifetime_s)
@@ -33,6 +34,7 @@ def test_an_item_is_never_too_large(prefix: str, key: str, size: int, lifetime_s
     assert whole - size <= layout.overhead_bytes(prefix)
 
 
+@settings(deadline=None)
 @given(prefixes, words, sizes, lifetimes)
 def test_prices_bound_what_is_charged(prefix: str, key: str, size: int, lifetime_s: float | None) -> None:
     prices = usd(layout.overhead_bytes(prefix), len(layout.SHARDS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -30,6 +30,7 @@ def inverse(pairs: list[tuple[Array, Array]], diagonal: Array) -> Array:
     return h
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), m=st.integers(1, 5), count=st.integers(1, 12), n=st.integers(1, 6))
 def test_directions_are_those_of_the_dense_matrix(seed: int, m: int, count: int, n: int) -> None:
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambdaml_lbfgs.search import CURVATURE, DECREASE, Search, after, begin, falls_enough, too_short
@@ -63,6 +63,7 @@ def wall(at: float) -> Phi:
 
 
 @pytest.mark.parametrize("kind", [parabola, corner, soft, hilly, wall])
+@settings(deadline=None)
 @given(at=SCALE)
 def test_steps_keep_the_conditions_of_wolfe(kind: Callable[[float], Phi], at: float) -> None:
     phi = kind(at)
@@ -73,6 +74,7 @@ def test_steps_keep_the_conditions_of_wolfe(kind: Callable[[float], Phi], at: fl
     assert tries <= 25
 
 
+@settings(deadline=None)
 @given(at=SCALE)
 def test_cubics_find_the_minimum_of_a_parabola(at: float) -> None:
     """From between 0.1 and 10 times too far, one look is enough to know."""
