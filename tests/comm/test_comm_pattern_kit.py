@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from broken_patterns import Broken
-from suite_runs import run_suites, survivors
+from suite_runs import LIMIT_S, run_suites, survivors
 
 from lambdaml_core.testing.base import laws_of
 from lambdaml_core.testing.explorer import LawBroken, explore
 from lambdaml_core.testing.pattern import PatternLaws
+
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 SUITES = Path(__file__).parent / "pattern_suites.py"
 BROKEN = Broken.__subclasses__()

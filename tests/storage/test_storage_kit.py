@@ -13,10 +13,12 @@ import broken_processes
 import broken_values
 import pytest
 from broken_base import broken_of
-from suite_runs import Outcomes, run_suites, survivors
+from suite_runs import LIMIT_S, Outcomes, run_suites, survivors
 
 from lambdaml_core.testing.base import laws_of
 from lambdaml_core.testing.storage import StorageLaws, UnreachableStorageLaws
+
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 HERE = Path(__file__).parent
 BROKEN = broken_of(*(module.__name__ for module in (broken_values, broken_many, broken_limits, broken_processes)))

@@ -26,6 +26,5 @@ def pytest_of_an_author(folder: Path, tests: str, *words: str, **environment: st
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from broken_plugins import BROKEN
-from suite_runs import run_suites, survivors
+from suite_runs import LIMIT_S, run_suites, survivors
 
 from lambdaml_core.testing.base import laws_of
 from lambdaml_core.testing.plugin import PluginLaws
+
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 HERE = Path(__file__).parent
 

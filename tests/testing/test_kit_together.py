@@ -6,7 +6,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from authors import pytest_of_an_author
+from suite_runs import LIMIT_S
 
 ORDER = """
     from hypothesis import settings
@@ -87,6 +89,7 @@ TESTS = """
 """
 
 
+@pytest.mark.timeout(LIMIT_S)
 def test_suites_run_beside_each_other_in_any_order(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("\n".join(line[4:] for line in ORDER.splitlines()))
     ran = pytest_of_an_author(tmp_path, TESTS, "-q", "-n", "2", "-k", "not crashes")
