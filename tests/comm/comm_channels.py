@@ -18,7 +18,7 @@ from lambdaml_core.storage.layers import Complete, FullStorage, Layer
 from lambdaml_core.storage.memory import MemoryStorage
 
 T = TypeVar("T")
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 _names = itertools.count()
 
 

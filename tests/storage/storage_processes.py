@@ -7,7 +7,7 @@ from lambdaml_core.storage.base import Buffer
 from lambdaml_core.storage.layers import Complete, FullStorage
 from lambdaml_core.storage.url import StorageURL
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 SIZES = (100, 70_000, 70_001, 300_000)  # small values are copied, large ones mapped; the middle two share their pages
 
 
