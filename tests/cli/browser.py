@@ -50,6 +50,7 @@ class Browser:
             )
         self.requests: list[str] = []
         self.complaints: list[str] = []
+        self._pages: list[str] = []
         self._loaded, self._calls, self._unread = False, 0, b""
         theirs_in, self._to = _pipe()
         self._from, theirs_out = _pipe()
@@ -67,9 +68,10 @@ class Browser:
         os.close(theirs_out)
 
     def __enter__(self) -> Browser:
-        targets = self._call("Target.getTargets")["targetInfos"]
-        page = next(t["targetId"] for t in targets if t["type"] == "page")
-        self._session = self._call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+        self._call("Target.setDiscoverTargets", discover=True)
+        while not self._pages:  # it may answer before its first page is there
+            self._read()
+        self._session = self._call("Target.attachToTarget", targetId=self._pages[0], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
         return self
@@ -143,6 +145,8 @@ class Browser:
     def _note(self, event: str, told: Mapping[str, Any]) -> None:
         if event == "Page.loadEventFired":
             self._loaded = True
+        elif event == "Target.targetCreated" and told["targetInfo"]["type"] == "page":
+            self._pages.append(told["targetInfo"]["targetId"])
         elif event == "Network.requestWillBeSent":
             self.requests.append(told["request"]["url"])
         elif event == "Log.entryAdded":

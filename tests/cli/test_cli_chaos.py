@@ -10,10 +10,20 @@ from pathlib import Path
 
 import pytest
 from cli_help import environment, lambdaml, printed, write_job
+from held_runs import held_at, held_chaos
 
 from lambdaml_core.run.records.records import list_runs
 
-SETTINGS = ("--set", "provider=local", "--set", "epochs=400")
+SETTINGS = ("--set", "provider=local", "--set", "epochs=100")
+ROUNDS = 500
+
+
+def chaos(folder: Path, *words: str, held_for: int) -> subprocess.Popen[str]:
+    """Begin a run under fire that is not over before so many kills, however late they come."""
+    settings = (*SETTINGS, *held_at(folder, ROUNDS - 10))
+    command = [sys.executable, "-u", "-c", held_chaos(folder, held_for), "train", "job.toml", *settings, *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=pipe, stderr=pipe, text=True)
 
 
 @pytest.fixture
@@ -22,7 +32,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_record_says_what_was_killed_and_whether_the_models_are_equal(folder: Path) -> None:
-    record = printed(lambdaml(folder, "train", "job.toml", *SETTINGS, "--chaos", "2", "--json"))
+    with chaos(folder, "--chaos", "2", "--json", held_for=2) as process:
+        out, errors = process.communicate()
+    record = printed(subprocess.CompletedProcess(process.args, process.returncode, out, errors))
+    assert record["rounds"] == ROUNDS
     assert (record["kills"], record["driver_kills"]) == (2, 1)
     assert record["equal"] is True
     assert record["quiet_sha256"] == record["model_sha256"]
@@ -39,10 +52,7 @@ def test_the_record_says_what_was_killed_and_whether_the_models_are_equal(folder
 
 def test_ctrl_c_leaves_no_process(folder: Path) -> None:
     """While the second run is under way: its driver is a process that Ctrl-C does not reach."""
-    command = [sys.executable, "-m", "lambdaml_core", "train", "job.toml", *SETTINGS, "--chaos", "5"]
-    pipe = subprocess.PIPE
-    started = subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=pipe, stderr=pipe, text=True)
-    with started:
+    with chaos(folder, "--chaos", "5", held_for=1000) as started:
         assert started.stdout is not None
         seen = []
         for line in started.stdout:

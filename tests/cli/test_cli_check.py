@@ -157,7 +157,7 @@ def test_a_storage_that_answers_nothing_ends_as_a_failure(
 def test_a_law_that_cannot_be_ended_has_failed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path
 ) -> None:
-    monkeypatch.setattr(check, "_PROBE_S", 1.0)
+    monkeypatch.setattr(check, "_PROBE_S", 5.0)  # it must be stuck by then, on a slow machine too
     before = everything_in(place)
     assert main(["plugins", "check", f"stuck://host{place}"]) == 1
     assert everything_in(place) == before
