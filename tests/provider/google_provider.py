@@ -28,6 +28,8 @@ from lambdaml_core.provider.local import worker_environment
 from lambdaml_core.testing.servers import Server, free_port
 
 _SERVICE = re.compile("lambdaml-functions-[0-9a-f]{16}")
+_GRACE_S = 120
+"""How much later the framework ends a request than it is told: a slow machine ends none that hands over."""
 _LABELS = "logging.googleapis.com/labels"
 
 
@@ -106,7 +108,7 @@ def _server(deployment: Mapping[str, Any], instances: int) -> Server:
         google_function.DEPLOYMENT: json.dumps(deployment),
         "WORKERS": str(instances),
         "THREADS": "1",
-        "CLOUD_RUN_TIMEOUT_SECONDS": str(deployment["max_duration_s"]),
+        "CLOUD_RUN_TIMEOUT_SECONDS": str(deployment["max_duration_s"] + _GRACE_S),
         "LOG_EXECUTION_ID": "true",
     }
 

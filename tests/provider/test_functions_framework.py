@@ -22,10 +22,11 @@ from lambdaml_core.testing.provider import ProviderLaws
 from lambdaml_core.testing.provider_laws.given import refer_to
 
 WORKERS = 4
-LIMIT_S = 2
-LATE_S = 0.02
+ROUNDS, LATE_S = 80, 0.05
+LIMIT_S = 6
+"""Shorter than the 2 late requests of each round are together, and so for each rank, on any machine."""
 LATE = ("it has not been heard of", "its successor has not begun")
-"""Reasons to start a worker again that a slow machine has: its time was up before it had handed over."""
+"""Reasons to start a worker again that a slow machine has."""
 PARTS: tuple[Literal["start", "load", "compute", "communicate", "wait"], ...] = (
     "start",
     "load",
@@ -61,7 +62,7 @@ def train(
         "channel": channel,
         "workers": WORKERS,
         "batch_size": 64,
-        "rounds": 80,
+        "rounds": ROUNDS,
         "optimizer": {"name": "ga_sgd", "learning_rate": 0.3, "momentum": 0.9},
         "checkpoint": {"rounds": 10},
         "recovery": {"heartbeat_s": 0.2},
