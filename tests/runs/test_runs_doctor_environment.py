@@ -122,7 +122,9 @@ def test_plugins_that_are_heavy_or_switched_off(tmp_path: Path) -> None:
 
 
 def test_a_plugin_that_hangs_when_it_is_imported(tmp_path: Path) -> None:
-    site = write_plugin(tmp_path / "site", plugin="import threading; threading.Event().wait()")
+    site = write_plugin(
+        tmp_path / "site", plugin="import threading; threading.hangs.set(); threading.Semaphore(0).acquire()"
+    )
     seen = doctor(tmp_path, "--patience", "1", path=[site])
     hanging = seen.one("plugins", "plugins")
     said = f"no answer within 1 s, in {site}/lambdaml_odd/plugin.py:1"

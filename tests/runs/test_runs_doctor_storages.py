@@ -137,7 +137,7 @@ def test_a_literal_password_is_refused_and_not_shown(tmp_path: Path) -> None:
 
 
 def test_a_file_system_that_takes_no_large_value(tmp_path: Path) -> None:
-    seen = doctor(tmp_path, "--channel", str(tmp_path / "channel"), before="ulimit -f 1000")
+    seen = doctor(tmp_path, "--channel", str(tmp_path / "channel"), before="ulimit -f 200")
     assert "no room" in seen.of("problem")["channel", "use"]["said"]
     assert seen.of("warning")["machine", "file size"]["remedy"] == "ulimit -f unlimited"
     assert not (tmp_path / "channel").exists()
