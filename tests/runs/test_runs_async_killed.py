@@ -10,20 +10,32 @@ from typing import Any
 
 import pytest
 from async_help import GA, check_slots
+from own_rounds import Gate, held
 from workers_help import RUN, Run
 
 from lambdaml_core.provider import processes
 from lambdaml_core.provider.base import Launcher
+from lambdaml_core.run.code import pack
 from lambdaml_core.run.records.attempts import beat_key, end_key
-from lambdaml_core.run.spec import get_all_json
+from lambdaml_core.run.spec import CODE, get_all_json
+
+HELD = 40
+"""The clock at which all wait: three ranks there have done less than all rounds."""
 
 
 class Processes:
-    """The processes of a run; each request to its channel is late, so that there is time to harm them."""
+    """The processes of a run. Each request to its channel is late, so that they are harmed at work; and all wait at a
+    clock until they are let go, since the others would do the rounds of one that is replaced."""
 
-    def __init__(self, folder: Path, **keys: Any) -> None:
+    def __init__(self, folder: Path, gate: Gate) -> None:
         channel = f"fault+file://{folder}/channel?fault_delay=1&fault_delay_s=0.002"
-        self.run = Run(folder, workers=3, rounds=100, channel=channel, provider="local", optimizer=GA, **keys)
+        optimizer = GA | {"name": "own_ga_sgd"}
+        keys: dict[str, Any] = {"workers": 3, "rounds": 100, "channel": channel, "optimizer": optimizer}
+        self.run = Run(folder, provider="local", code=gate.code, **keys)
+        code = pack(gate.code)
+        self.run.store.put(CODE, [code.data])
+        self.run.change(code=code.sha256)
+        self.let_go = gate.let_go
         self.launcher: Launcher = self.run.provider.launcher(self.run.deployment)
         self.handles: list[str] = []
 
@@ -61,11 +73,12 @@ class Processes:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Processes]:
-    workers = Processes(tmp_path)
-    for rank in range(3):
-        workers.launch(rank)
-    yield workers
-    workers.close()
+    with held(tmp_path / "gate", HELD) as gate:
+        workers = Processes(tmp_path, gate)
+        for rank in range(3):
+            workers.launch(rank)
+        yield workers
+        workers.close()
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -76,6 +89,7 @@ def test_killed(started: Processes, rank: int) -> None:
         started.until_clock(rank, clock, attempt)
         assert processes.send(handle, signal.SIGKILL)
         handle = started.launch(rank, attempt + 1)
+    started.let_go()
     started.until_ended()
     check_slots(started.run)
     end = started.run.read(f"ends/0/{rank}")[end_key(0, rank)]
@@ -90,6 +104,7 @@ def test_stopped_and_woken(started: Processes) -> None:
     started.launch(1, 1)
     started.until_clock(1, 20, attempt=1)
     assert processes.send(old, signal.SIGCONT)
+    started.let_go()
     started.until_ended()
     started.until(lambda: started.run.provider.poll([old])[old] == "succeeded")
     check_slots(started.run)

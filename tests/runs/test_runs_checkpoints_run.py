@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from checkpoint_states import tear
+from own_rounds import Gate, held
 from runs_help import cancer, make_job, slow_channel
 
 from lambdaml_core.run.driver.driver import run_job
@@ -29,8 +30,12 @@ KEYS: dict[str, Any] = {
 }
 
 
-def run(folder: Path, on_event: Callable[[Any], None] | None = None) -> RunRecord:
-    job = make_job(folder, **KEYS, channel=slow_channel(folder) if on_event else None)
+HELD = 100
+"""The round before which all wait to be harmed: there is a whole checkpoint of round 40 by then."""
+
+
+def run(folder: Path, on_event: Callable[[Any], None] | None = None, **keys: Any) -> RunRecord:
+    job = make_job(folder, **(KEYS | keys), channel=slow_channel(folder) if on_event else None)
     return run_job(job, arrays=cancer(), on_event=on_event, run="a-run")
 
 
@@ -41,10 +46,10 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
 
 @pytest.mark.parametrize(("rank", "part", "how"), [(0, "shared", 302), (1, "private-1", 101)])
 def test_the_one_before_it_is_used(tmp_path: Path, quiet: RunRecord, rank: int, part: str, how: int) -> None:
-    store = run_store(open_storage(f"file://{tmp_path}"), "a-run")
+    store = run_store(open_storage(f"file://{tmp_path}/store"), "a-run")
     used: list[tuple[int, int]] = []
 
-    def harm() -> Iterator[None]:
+    def harm(gate: Gate) -> Iterator[None]:
         while (newest_complete(store, 0, WORKERS) or {"round": 0})["round"] < 40:
             yield
         (claim,) = store.list(f"attempts/0/{rank}/")
@@ -60,9 +65,12 @@ def test_the_one_before_it_is_used(tmp_path: Path, quiet: RunRecord, rank: int, 
         assert before is not None
         used.append((newest["round"], before["round"]))
         os.kill(pid, signal.SIGKILL)
+        gate.let_go()
 
-    steps = harm()
-    record = run(tmp_path, lambda event: next(steps, None))
+    optimizer = KEYS["optimizer"] | {"name": "own_ma_sgd"}
+    with held(tmp_path / "gate", HELD) as gate:
+        steps = harm(gate)
+        record = run(tmp_path / "store", lambda event: next(steps, None), optimizer=optimizer, code=gate.code)
     store.close()
     ((damaged, before),) = used
     assert damaged == before + 20

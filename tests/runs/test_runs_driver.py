@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from child_processes import children
 from left_help import check_and_clean
+from own_rounds import held
 from runs_help import cancer, files_below, make_job, slow_channel
 
 from lambdaml_core.errors import WorkerFailed
@@ -26,16 +27,16 @@ ROUNDS = 150
 
 
 class Listener:
-    """Hears of a run, and harms its workers at chosen events."""
+    """Hears of a run, and harms its workers at chosen events; lets it go once that is done."""
 
-    def __init__(self, harm: Any) -> None:
+    def __init__(self, harm: Any, let_go: Callable[[], None] = lambda: None) -> None:
         self.events: list[dict[str, Any]] = []
-        self._harm = harm(self)
+        self._harm, self._let_go = harm(self), let_go
 
     def __call__(self, event: Any) -> None:
         self.events.append(dict(event))
-        if event["event"] in ("launched", "progress", "restarted"):
-            next(self._harm, None)
+        if event["event"] in ("launched", "progress", "restarted") and next(self._harm, self) is self:
+            self._let_go()
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == kind]
@@ -51,8 +52,14 @@ class Listener:
         return max(mine)
 
 
-def run(folder: Path, harm: Any = None, **keys: Any) -> tuple[RunRecord, Listener]:
-    listener = Listener(harm or (lambda _: iter(())))
+def harmed(folder: Path, harm: Any, **keys: Any) -> tuple[RunRecord, Listener]:
+    """A run that is harmed by two thirds of its rounds, where it waits for that: a driver may be late."""
+    with held(folder.with_name("gate"), ROUNDS * 2 // 3) as gate:
+        return run(folder, harm, gate.let_go, **gate.keys, **keys)
+
+
+def run(folder: Path, harm: Any = None, let_go: Any = lambda: None, **keys: Any) -> tuple[RunRecord, Listener]:
+    listener = Listener(harm or (lambda _: iter(())), let_go)
     keys = {"workers": 3, "rounds": ROUNDS, "recovery": QUICK, "channel": slow_channel(folder)} | keys
     return run_job(make_job(folder, **keys), arrays=cancer(), on_event=listener), listener
 
@@ -73,7 +80,7 @@ def test_killed_workers_are_replaced_and_the_model_is_the_same(
             listener.send(rank, signal.SIGKILL)
             yield
 
-    record, listener = run(tmp_path / "store", kill, **keys)
+    record, listener = harmed(tmp_path / "store", kill, **keys)
     told = [(e["rank"], e["reason"]) for e in listener.of("restarted")]
     assert sorted(told) == [(0, "killed by SIGKILL"), (2, "killed by SIGKILL")]
     assert record["model_sha256"] == quiet_sha256
@@ -93,10 +100,9 @@ def test_a_worker_that_sleeps_is_replaced_and_leaves_when_it_wakes(tmp_path: Pat
         while not any(e["rank"] == 1 for e in listener.of("restarted")[before:]):
             yield
         os.kill(sleeping, signal.SIGCONT)
-        yield
 
     recovery = QUICK | {"deadline_s": 10.0}
-    record, listener = run(tmp_path / "store", stop, recovery=recovery)
+    record, listener = harmed(tmp_path / "store", stop, recovery=recovery)
     assert (1, "it has not been heard of for 10 s") in {(e["rank"], e["reason"]) for e in listener.of("restarted")}
     assert record["model_sha256"] == quiet_sha256
     check_and_clean(tmp_path / "store", record["run"])

@@ -119,7 +119,8 @@ def test_an_error_of_who_listens_cancels_the_run(tmp_path: Path) -> None:
     assert not scratch_of(record["run"]).exists()
 
 
-def test_a_run_that_goes_on_is_not_cleaned(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_is_not_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lambdaml_core.run.records.status.DRIVER_S", 3600.0)  # it may stand still where it is looked at
     seen: list[Any] = []
 
     def look(event: Any) -> None:
@@ -230,8 +231,9 @@ def test_what_an_sdk_quotes_is_taken_out(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_workers_go_on_without_their_driver(tmp_path: Path) -> None:
-    """A driver that is killed leaves workers that end the run; cleaning removes what the driver would have."""
-    code = SCRIPT.replace("rounds=10**9", "rounds=300")
+    """A driver that is killed leaves workers that end the run; cleaning removes what the driver would have. It waits to
+    be killed: else it might see the end of the run before."""
+    code = SCRIPT.replace("rounds=10**9", "rounds=300").replace('"partitioned"', '"launched"')
     driver = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path), "launched", "local"],
         stdout=subprocess.PIPE,
@@ -242,6 +244,7 @@ def test_workers_go_on_without_their_driver(tmp_path: Path) -> None:
     ends = [os.pidfd_open(pid) for pid in workers]
     driver.kill()
     driver.communicate()
+    assert len(workers) == 3
     for fd in ends:
         assert select.select([fd], [], [], WAIT_S)[0]
         os.close(fd)
