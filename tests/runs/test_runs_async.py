@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from async_help import GA, MA, check_slots
+from own_rounds import held
 from runs_help import cancer, make_job
 from workers_help import RUN, Counted, Run, Threads, quiet_sha256
 
@@ -44,11 +45,13 @@ def test_a_run(tmp_path: Path, optimizer: dict[str, Any], staleness: int | None,
     figures = result["round_figures"]
     assert result["stop_reason"] == "rounds"
     assert figures["staleness"] <= figures["staleness_max"]
-    assert staleness is None or figures["staleness_max"] <= staleness
+    # a rank that has ended stands still, and others, who have yet to hear that all is done, may go a little further
+    most = float("inf") if staleness is None else 2 * staleness - 1
+    assert figures["staleness_max"] <= most
     assert result["train_loss"] < 1.25 * in_step[optimizer["name"]]
     columns = [event["figures"] for event in run.events("rounds")]
     assert all(set(each) >= {"staleness", "staleness_max"} for each in columns)
-    assert staleness is None or max(v for each in columns for v in each["staleness_max"]) <= staleness
+    assert max(v for each in columns for v in each["staleness_max"]) <= most
 
 
 @pytest.mark.parametrize("optimizer", [GA, MA], ids=["ga", "ma"])
@@ -104,7 +107,8 @@ def test_twins_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     [({"loss": 0.3}, "loss"), ({"improvement": 0.9, "patience": 2}, "no improvement"), ({"seconds": 1e-9}, "seconds")],
 )
 def test_rank_0_ends_the_run(tmp_path: Path, stop: dict[str, Any], reason: str) -> None:
-    run = Run(tmp_path, rounds=5000, evaluate=2, optimizer=GA, stop=stop)
+    # whoever is as far ahead as that waits for rank 0, however late it comes
+    run = Run(tmp_path, rounds=5000, evaluate=2, optimizer=GA | {"staleness": 5}, stop=stop)
     threads = Threads(run).start().wait()
     assert sorted(code for _, _, code in threads.codes) == [0] * 3, threads.logs
     result = check_slots(run)
@@ -132,9 +136,11 @@ def test_with_a_driver(tmp_path: Path, provider: str) -> None:
 
 
 def test_a_cancelled_run_goes_on_from_the_slots_it_has_kept(tmp_path: Path) -> None:
-    """Its channel is gone, but not what its workers had done."""
+    """Its channel is gone, but not what its workers had done. At clock 50 they wait to be cancelled, with at least 25
+    rounds of the run done, even if one of them has done none."""
     keys = {"rounds": 150, "checkpoint": {"rounds": 3}, "recovery": {"heartbeat_s": 0.1}}
     channel = f"fault+file://{tmp_path}/channel?fault_delay=1&fault_delay_s=0.004"
+    optimizer = GA | {"name": "own_ga_sgd"}
 
     class Enough(Exception):
         pass
@@ -143,15 +149,14 @@ def test_a_cancelled_run_goes_on_from_the_slots_it_has_kept(tmp_path: Path) -> N
         if event["event"] == "progress" and event["round"] >= 20:
             raise Enough
 
-    with pytest.raises(Enough):
-        run_job(
-            make_job(tmp_path / "store", workers=2, channel=channel, optimizer=GA, **keys),
-            arrays=cancer(),
-            on_event=stop,
-        )
-    (run,) = list_runs(f"file://{tmp_path}/store")
     told: list[Event] = []
-    record = resume_run(f"file://{tmp_path}/store", run["run"], on_event=told.append)
+    with held(tmp_path / "gate", 50) as gate:
+        job = make_job(tmp_path / "store", workers=2, channel=channel, optimizer=optimizer, code=gate.code, **keys)
+        with pytest.raises(Enough):
+            run_job(job, arrays=cancer(), on_event=stop)
+        gate.let_go()
+        (run,) = list_runs(f"file://{tmp_path}/store")
+        record = resume_run(f"file://{tmp_path}/store", run["run"], on_event=told.append)
     assert (record["status"], record["generation"]) == ("succeeded", 1)
     assert record["rounds"] >= 150
     assert [e["round"] for e in told if e["event"] == "epoch"][-1] == record["rounds"]
@@ -159,7 +164,7 @@ def test_a_cancelled_run_goes_on_from_the_slots_it_has_kept(tmp_path: Path) -> N
 
 def test_another_generation_goes_on_from_the_slots_that_were_kept(tmp_path: Path) -> None:
     """Although the channel is empty; it makes next to none of the updates again."""
-    run = Run(tmp_path, rounds=60, optimizer=GA, checkpoint={"rounds": 1})
+    run = Run(tmp_path, rounds=60, optimizer=GA | {"staleness": 2}, checkpoint={"rounds": 1})  # each does its share
     Threads(run).start().wait()
     before = check_slots(run)
     with contextlib.closing(run.spec.channel.open()) as channel:
