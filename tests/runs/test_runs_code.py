@@ -45,8 +45,11 @@ class Mine(LogisticRegression):
 
 
 @pytest.fixture
-def code(tmp_path: Path) -> Iterator[list[str]]:
-    """A plugin, and a package with its model."""
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A plugin, and a package with its model; where code is unpacked, none of other processes is."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     folder = tmp_path / "own"
     (folder / "mine_deep").mkdir(parents=True)
     (folder / "mine_plugin.py").write_text(PLUGIN)
