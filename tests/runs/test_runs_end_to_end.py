@@ -256,7 +256,14 @@ def test_a_run_that_diverges_fails_by_its_own_words(tmp_path: Path) -> None:
     store = open_storage(f"file://{tmp_path}")
     rank = caught.value.message.split()[1]  # all diverge alike, and the first to say so ends the run
     assert b"Traceback" in bytes(store.get(f"runs/{record['run']}/logs/{rank}.txt"))
-    rounds = json.loads(bytes(store.get(f"runs/{record['run']}/events/000000.json")))
-    assert rounds["event"] == "rounds", "what happened until then is kept"
     assert clean(f"file://{tmp_path}") == [record["run"]]
     assert files_below(tmp_path) == []
+
+
+def test_what_happened_until_a_run_failed_is_kept(tmp_path: Path) -> None:
+    """One worker, whom no other one's error can end before it has told."""
+    with pytest.raises(WorkerFailed, match="training diverged"):
+        train(tmp_path, workers=1, optimizer={"name": "ga_sgd", "learning_rate": 1e38})
+    (record,) = list_runs(f"file://{tmp_path}")
+    rounds = json.loads(bytes(open_storage(f"file://{tmp_path}").get(f"runs/{record['run']}/events/000000.json")))
+    assert (rounds["event"], rounds["first"]) == ("rounds", 1)

@@ -138,7 +138,7 @@ def test_a_heart_that_stops_beats_no_more(store: Any) -> None:
         heart.beat()
         heart.stop()
         beats = get_json(store, beat_key(2, 1))["beat"]
-        assert not [t for t in threading.enumerate() if t.name == "heart"]
+        assert not heart._thread.is_alive()
     assert get_json(store, beat_key(2, 1))["beat"] == beats
 
 

@@ -34,6 +34,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, dense: bool) -> 
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(AT_THE_END.format(folder=str(folder)))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/site")
+    monkeypatch.setattr("lambdaml_core.run.driver.finishing._EXIT_S", 120.0)  # none is ended before it has noted
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # measuring coverage imports much
     x, y = cancer()
     run_job(make_job(tmp_path / "store", workers=2), arrays=(x if dense else sparse.csr_matrix(x), y))
