@@ -102,13 +102,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def behind(meddle: Callable[[Request, Callable[[Request], Answer]], Answer]) -> Iterator[AwsServer]:
-    """A stand-in all of whose requests go through a proxy."""
+def behind(
+    meddle: Callable[[Request, Callable[[Request], Answer]], Answer], *, early: bool = False
+) -> Iterator[AwsServer]:
+    """A stand-in all of whose requests go through a proxy; ``early`` as of :class:`AwsServer`."""
     with Proxy(meddle) as proxy:
         thread = threading.Thread(target=proxy.serve_forever, args=(0.01,))
         thread.start()
         try:
-            with aws_server(front=proxy.endpoint) as server:
+            with aws_server(front=proxy.endpoint, early=early) as server:
                 proxy.origin = server.origin
                 yield server
         finally:

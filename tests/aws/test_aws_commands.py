@@ -73,6 +73,7 @@ def test_tears_down_all(aws: AwsServer, here: list[str], capsys: pytest.CaptureF
     assert len(functions) == 2
     strangers = aws.client("logs")
     strangers.create_log_group(logGroupName="/aws/lambda/lambdaml-not-ours")
+    strangers.put_retention_policy(logGroupName="/aws/lambda/lambdaml-not-ours", retentionInDays=1)
     options = [word for name, value in aws.options.items() for word in ("--set", f"provider.{name}={value}")]
     removed = done(capsys, "teardown", "--all", "--provider", "aws-lambda", *options)
     assert all(any(function in line for line in removed["removed"]) for function in functions)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from aws_help import LIMIT_S, SIZE, functions, late, left, make_job, points, train
 
-from lambdaml_aws_lambda.testing import AwsServer
+from lambdaml_aws_lambda import provider
+from lambdaml_aws_lambda.testing import EARLY_S, AwsServer, aws_server
 from lambdaml_core.errors import RunCancelled, WorkerFailed
+from lambdaml_core.run.driver import remote
 from lambdaml_core.run.driver.driver import run_job
 from lambdaml_core.run.driver.following import Event
 from lambdaml_core.run.driver.remote import cancel_run, read_logs
 from lambdaml_core.run.records.records import RunRecord, list_runs, read_run
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[AwsServer]:
+    with aws_server(early=True) as server:
+        yield server
 
 
 def newest(aws: AwsServer) -> RunRecord:
@@ -23,7 +32,7 @@ def newest(aws: AwsServer) -> RunRecord:
 
 def test_the_reason_of_a_worker_is_that_of_the_run(aws: AwsServer) -> None:
     with pytest.raises(WorkerFailed, match="does not fit into it") as e:
-        train(**functions(aws, max_duration_s=LIMIT_S), optimizer={"name": "ma_sgd", "local_steps": 10**7})
+        train(**functions(aws, max_duration_s=LIMIT_S + EARLY_S), optimizer={"name": "ma_sgd", "local_steps": 10**7})
     assert e.value.hint
     record = newest(aws)
     assert record["status"] == "failed"
@@ -42,7 +51,9 @@ def test_out_of_memory(aws: AwsServer) -> None:
     assert left(aws) == []
 
 
-def test_cancelled_from_elsewhere(aws: AwsServer) -> None:
+def test_cancelled_from_elsewhere(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((provider, "_END_S"), (remote, "_CANCEL_S")):  # that workers and drivers may take to end
+        monkeypatch.setattr(module, name, 240.0)
     threads: list[threading.Thread] = []
 
     def cancel(event: Event) -> None:

@@ -39,6 +39,9 @@ ACCOUNT = "814260937155"
 RUNTIME = "provided.al2023"
 """The runtime of functions here: the others would be run by ministack itself, without their own processes."""
 
+EARLY_S = 120
+"""How much less time functions are told than they have, where they are told so."""
+
 _PROGRAM = "ministack"
 _REMEDY = "pip install ministack==1.5.33 in an environment of its own, with its bin folder on the PATH"
 _OWNER = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
@@ -63,6 +66,20 @@ if unshare -m true 2> /dev/null; then
 fi
 exec {python} "$@"
 """
+# What AWS's runtime client tells of the time left, less what a slow machine may take for a hand-over.
+_TOLD = """
+import os, sys
+sys.path.insert(0, os.environ.get("LAMBDA_TASK_ROOT", ""))
+try:
+    from awslambdaric.lambda_context import LambdaContext
+except ImportError:  # a function without it, or another program
+    pass
+else:
+    left = LambdaContext.get_remaining_time_in_millis
+    LambdaContext.get_remaining_time_in_millis = lambda self: max(0, left(self) - {early_ms})
+finally:
+    del sys.path[0]
+"""
 _NAMES = {
     "FunctionName": r"[A-Za-z0-9_-]{1,64}",
     "RoleName": r"[A-Za-z0-9_+=,.@-]{1,64}",
@@ -79,6 +96,8 @@ class AwsServer(Server):
         folder: an empty one, for all that it keeps.
         concurrency: how many functions may run at once in the account.
         front: URL of what passes requests on to it, for tests that look at them or harm them; None = there is nothing.
+        early: functions are told that they have :data:`EARLY_S` seconds less than they have: they leave in time, and a
+            slow machine does not end them while they do.
 
     Attributes:
         origin: ``http://127.0.0.1:PORT``.
@@ -88,7 +107,7 @@ class AwsServer(Server):
         violations: those of AWS's limits that the stand-in does not hold, by these requests.
     """
 
-    def __init__(self, folder: Path, concurrency: int = 1000, front: str | None = None) -> None:
+    def __init__(self, folder: Path, concurrency: int = 1000, front: str | None = None, *, early: bool = False) -> None:
         port = free_port()
         self.origin = f"http://127.0.0.1:{port}"
         self.endpoint = front or self.origin
@@ -113,7 +132,8 @@ class AwsServer(Server):
             "TMPDIR": str(folder),
         }
         (folder / "objects").mkdir()
-        path = f"{_sandbox(folder, self._mark, theirs.keys() - _OWNER.keys())}:/usr/local/bin:/usr/bin:/bin"
+        bin_ = _sandbox(folder, self._mark, theirs.keys() - _OWNER.keys(), early=early)
+        path = f"{bin_}:/usr/local/bin:/usr/bin:/bin"
         words = [f"{name}={value}" for name, value in {**theirs, "PATH": path}.items()]
         super().__init__(["/usr/bin/env", "-i", *words, program(_PROGRAM, _REMEDY)], self._is_up)
 
@@ -159,17 +179,17 @@ class AwsServer(Server):
 
 
 @contextlib.contextmanager
-def aws_server(concurrency: int = 1000, front: str | None = None) -> Iterator[AwsServer]:
+def aws_server(concurrency: int = 1000, front: str | None = None, *, early: bool = False) -> Iterator[AwsServer]:
     """A stand-in; meanwhile this process, and what it starts, has the credentials of its owner.
 
     Args:
-        concurrency, front: as of :class:`AwsServer`.
+        concurrency, front, early: as of :class:`AwsServer`.
 
     Raises:
         RuntimeError: ministack is not installed, or does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="lambdaml-aws-", ignore_cleanup_errors=True) as folder:
-        server = AwsServer(Path(folder), concurrency, front)
+        server = AwsServer(Path(folder), concurrency, front, early=early)
         with server, environment("AWS_", server.environment), _watched(server):
             server.client("s3").create_bucket(Bucket=BUCKET)
             yield server
@@ -214,10 +234,14 @@ def violations(operation: str, params: Mapping[str, Any]) -> Iterator[str]:
             yield f"zip file of {unzipped} unzipped"
 
 
-def _sandbox(folder: Path, mark: str, variables: set[str]) -> Path:
+def _sandbox(folder: Path, mark: str, variables: set[str], *, early: bool) -> Path:
     """A folder with the ``python3`` of functions."""
     clean, bin_ = folder / "python", folder / "bin"
     venv.EnvBuilder(with_pip=False, symlinks=True).create(clean)
+    if early:
+        [site] = clean.glob("lib/python*/site-packages")
+        (site / "told.py").write_text(_TOLD.format(early_ms=1000 * EARLY_S))
+        (site / "told.pth").write_text("import told\n")
     ours = {Path(module.__file__ or "").parents[1] for module in (lambdaml_core, lambdaml_aws_lambda)}
     outer = [path for path in sorted(ours) if not any(path.is_relative_to(other) for other in ours - {path})]
     hidden = [f'"{path}"' for path in outer if not Path(sys.base_prefix).is_relative_to(path)]
