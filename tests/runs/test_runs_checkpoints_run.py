@@ -35,7 +35,8 @@ HELD = 100
 
 
 def run(folder: Path, on_event: Callable[[Any], None] | None = None, **keys: Any) -> RunRecord:
-    job = make_job(folder, **(KEYS | keys), channel=slow_channel(folder) if on_event else None)
+    channel = slow_channel(folder) if on_event else f"{folder}-channel"  # not by the run's name, which others may have
+    job = make_job(folder, **(KEYS | keys), channel=channel)
     return run_job(job, arrays=cancer(), on_event=on_event, run="a-run")
 
 
