@@ -36,6 +36,11 @@ HANGS = '''
             WAIT
             return super().get(key)
 
+        def list(self, prefix):
+            """Every sequence of calls begins with one, and few of them may fit in their time."""
+            WAIT
+            return super().list(prefix)
+
 
     class TestHung(StorageLaws):
         limit_s = 60.0
