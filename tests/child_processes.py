@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -29,5 +30,17 @@ def children(pid: int | None = None) -> list[int]:
     """
     found: list[int] = []
     for task in Path(f"/proc/{pid or os.getpid()}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
-    return [child for child in found if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
+        with _ended():
+            found += map(int, (task / "children").read_text().split())
+    return [child for child in found if _counts(child)]
+
+
+def _counts(pid: int) -> bool:
+    with _ended():
+        return b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def _ended() -> contextlib.suppress:
+    """Where a thread or process may have ended since it was listed."""
+    return contextlib.suppress(FileNotFoundError, ProcessLookupError)

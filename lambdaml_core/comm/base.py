@@ -7,7 +7,7 @@ the bytes, batches requests, waits, replays and deletes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from numpy.typing import NDArray
@@ -111,6 +111,10 @@ class Exchange(Protocol):
 
     Arrays as in :class:`Communicator`; the same names, dtypes and shapes on all ranks and in every call.
     """
+
+    @property
+    def finished(self) -> Collection[int]:
+        """Ranks that are known to have published their last slot."""
 
     def resume(self, x: Arrays) -> int:
         """Read this rank's own slot, as an earlier attempt last published it, into x.

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from lambdaml_core.comm.base import Exchange
 from lambdaml_core.errors import RunError
 from lambdaml_core.optim.base import State, Worker
 from lambdaml_core.optim.sgd import mean_loss
@@ -68,7 +69,8 @@ def exchange(w: Worker, s: State, loss: float, rows: int, staleness: int | None)
 
     Returns:
         ``loss``, the mean over the rows that all ranks went through since the last merge, each before its step; and
-        ``staleness``, how many clocks others are behind this rank, on average, and ``staleness_max``, at most.
+        ``staleness``, how many clocks others are behind this rank, on average, and ``staleness_max``, at most
+        (:func:`clocks_behind`).
 
     Raises:
         RunError: the loss is not finite.
@@ -84,12 +86,18 @@ def exchange(w: Worker, s: State, loss: float, rows: int, staleness: int | None)
             f"training diverged: the parameters after round {clock} are not finite",
             hint="lower optimizer.learning_rate, or scale the features",
         )
-    behind = [max(0, clock - c) for rank, c in enumerate(clocks) if rank != w.rank] or [0]
+    behind = clocks_behind(w.exchange, w.rank, clocks)
     return {
         "loss": mean_loss(s.private["seen"] - seen, w.round),
         "staleness": sum(behind) / len(behind),
         "staleness_max": float(max(behind)),
     }
+
+
+def clocks_behind(exchange: Exchange, rank: int, clocks: Sequence[int]) -> Sequence[int]:
+    """How many clocks each other rank is behind this one; one that has finished stands still, and is behind nobody."""
+    others = [other for other in range(len(clocks)) if other != rank and other not in exchange.finished]
+    return [max(0, clocks[rank] - clocks[other]) for other in others] or [0]
 
 
 def merge(w: Worker, s: State, *, min_clock: int) -> Sequence[int]:

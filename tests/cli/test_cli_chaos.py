@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli_help import environment, lambdaml, printed, write_job
-from held_runs import held_at, held_chaos
+from held_runs import held
 
 from lambdaml_core.run.records.records import list_runs
 
@@ -18,12 +20,17 @@ SETTINGS = ("--set", "provider=local", "--set", "epochs=100")
 ROUNDS = 500
 
 
-def chaos(folder: Path, *words: str, held_for: int) -> subprocess.Popen[str]:
-    """Begin a run under fire that is not over before so many kills, however late they come."""
-    settings = (*SETTINGS, *held_at(folder, ROUNDS - 10))
-    command = [sys.executable, "-u", "-c", held_chaos(folder, held_for), "train", "job.toml", *settings, *words]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=pipe, stderr=pipe, text=True)
+@contextlib.contextmanager
+def chaos(folder: Path, *words: str, held_for: int) -> Iterator[subprocess.Popen[str]]:
+    """A run under fire that is not over before so many kills, however late they come."""
+    with held(folder / "held", ROUNDS - 10) as gate:
+        gate.let_go()
+        command = [sys.executable, "-u", "-c", gate.chaos(held_for), "train", "job.toml", *SETTINGS, *gate.words]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            [*command, *words], cwd=folder, env=environment(folder), stdout=pipe, stderr=pipe, text=True
+        ) as process:
+            yield process
 
 
 @pytest.fixture

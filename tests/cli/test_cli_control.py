@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from cli_help import environment, lambdaml, printed, write_job
-from held_runs import gate_locked, held_at
+from held_runs import held
 
 from lambdaml_core.provider.processes import send, state_of
 from lambdaml_core.run.driver.finishing import registered
@@ -223,9 +223,8 @@ def test_workers_out_of_reach_end_when_they_are_told_to(train: Train) -> None:
 def test_a_run_that_needs_its_driver_is_resumed(train: Train, tmp_path: Path) -> None:
     """And comes to the model that it would have come to."""
     rounds = ("--set", "provider=local", "--set", "epochs=60")
-    held = held_at(tmp_path, 250)
-    with gate_locked(tmp_path):  # it must not end by itself before
-        run = train(*rounds, *held)
+    with held(tmp_path / "held", 250) as gate:  # it must not end by itself before
+        run = train(*rounds, *gate.words)
         run.lose_driver()
         end(run.process_of(1))
         shown = run.show()
@@ -236,7 +235,8 @@ def test_a_run_that_needs_its_driver_is_resumed(train: Train, tmp_path: Path) ->
         done = run.command("watch")
         assert done.returncode == 1
         assert done.stderr.splitlines()[1] == f"hint: lambdaml resume {run.run}"
-    told = printed(run.command("resume", "--json"))
+        gate.let_go()
+        told = printed(run.command("resume", "--json"))
     assert (told["run"], told["status"], told["attempts"], told["restarts"]) == (run.run, "succeeded", 3, 1)
     quiet = printed(lambdaml(run.home, "train", "job.toml", "--json", *rounds))
     assert told["model_sha256"] == quiet["model_sha256"]

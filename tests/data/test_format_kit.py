@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from broken_formats import BROKEN
-from suite_runs import run_suites, survivors
+from suite_runs import LIMIT_S, run_suites, survivors
 
 from lambdaml_core.testing.base import laws_of
 from lambdaml_core.testing.data_format import RowFormatLaws, TableFormatLaws
+
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 HERE = Path(__file__).parent
 LAWS = {*laws_of(RowFormatLaws), *laws_of(TableFormatLaws)}

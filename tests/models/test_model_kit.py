@@ -6,11 +6,14 @@ from pathlib import Path
 
 import broken_figures
 import broken_models
+import pytest
 from broken_models_base import broken_of
-from suite_runs import run_suites, survivors
+from suite_runs import LIMIT_S, run_suites, survivors
 
 from lambdaml_core.testing.base import laws_of
 from lambdaml_core.testing.model import ModelLaws
+
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 HERE = Path(__file__).parent
 BROKEN = [each for module in (broken_models, broken_figures) for each in broken_of(module.__name__)]

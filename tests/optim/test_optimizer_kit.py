@@ -9,11 +9,14 @@ from pathlib import Path
 
 import broken_ranks
 import broken_rounds
+import pytest
 from broken_optimizer_base import broken_of
-from suite_runs import run_suites, survivors
+from suite_runs import LIMIT_S, run_suites, survivors
 
 from lambdaml_core.testing.base import laws_of
 from lambdaml_core.testing.optimizer import OptimizerLaws
+
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 HERE = Path(__file__).parent
 BROKEN = [broken for module in (broken_ranks, broken_rounds) for broken in broken_of(module.__name__)]

@@ -42,6 +42,7 @@ class BoardExchange:
     def __init__(self, board: Board, rank: int) -> None:
         self.board, self.rank = board, rank
         self.asked: list[int] = []
+        self.finished: set[int] = set()
 
     def resume(self, x: Arrays) -> int:
         for name, value in self.board.slots[self.rank].items():

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from child_processes import python
-from held_runs import held_at, held_chaos
+from held_runs import held
 
 ROOT = Path(__file__).resolve().parents[2]
 _FILE = re.compile(r"^`(?P<path>[\w./-]+)`\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -206,8 +206,10 @@ def test_commands_on_runs_of_readme_work(folder: Path) -> None:
     """On a shorter run with fewer kills. Nothing is left to resume or cancel then, and both say so."""
     (_, *chaos), *others = commands(block("README.md", "lambdaml train examples/chaos.toml"))
     assert chaos[-2:] == ["--chaos", "30"]
-    words = [*chaos[:-1], "2", "--set", "rounds=300", *held_at(folder, 290), "--json"]  # not over before the kills
-    done = json.loads(python("-c", held_chaos(folder, 2), *words, cwd=ROOT).stdout)
+    with held(folder / "held", 290) as gate:  # not over before the kills
+        gate.let_go()
+        words = [*chaos[:-1], "2", "--set", "rounds=300", *gate.words, "--json"]
+        done = json.loads(python("-c", gate.chaos(2), *words, cwd=ROOT).stdout)
     assert done["equal"] is True
     for command, refused in zip(others, (False, True, True, False), strict=True):
         _, *words = (done["run"] if word == "RUN" else word for word in command)

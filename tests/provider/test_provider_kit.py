@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from provider_suites import BROKEN
-from suite_runs import run_suites, survivors
+from suite_runs import LIMIT_S, run_suites, survivors
 
 from lambdaml_core.testing.base import laws_of
 from lambdaml_core.testing.provider import ProviderLaws
+
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 SUITES = Path(__file__).parent / "provider_suites.py"
 LAWS = set(laws_of(ProviderLaws))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from async_help import GA, MA, check_slots
-from own_rounds import held
+from held_runs import held
 from runs_help import cancer, make_job
 from workers_help import RUN, Counted, Run, Threads, quiet_sha256
 
@@ -45,13 +45,11 @@ def test_a_run(tmp_path: Path, optimizer: dict[str, Any], staleness: int | None,
     figures = result["round_figures"]
     assert result["stop_reason"] == "rounds"
     assert figures["staleness"] <= figures["staleness_max"]
-    # a rank that has ended stands still, and others, who have yet to hear that all is done, may go a little further
-    most = float("inf") if staleness is None else 2 * staleness - 1
-    assert figures["staleness_max"] <= most
+    assert staleness is None or figures["staleness_max"] <= staleness
     assert result["train_loss"] < 1.25 * in_step[optimizer["name"]]
     columns = [event["figures"] for event in run.events("rounds")]
     assert all(set(each) >= {"staleness", "staleness_max"} for each in columns)
-    assert max(v for each in columns for v in each["staleness_max"]) <= most
+    assert staleness is None or max(v for each in columns for v in each["staleness_max"]) <= staleness
 
 
 @pytest.mark.parametrize("optimizer", [GA, MA], ids=["ga", "ma"])

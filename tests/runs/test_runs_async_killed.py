@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from async_help import GA, check_slots
-from own_rounds import Gate, held
+from held_runs import Gate, held
 from workers_help import RUN, Run
 
 from lambdaml_core.provider import processes

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from checkpoint_states import tear
-from own_rounds import Gate, held
+from held_runs import Gate, held
 from runs_help import cancer, make_job, slow_channel
 
 from lambdaml_core.run.driver.driver import run_job

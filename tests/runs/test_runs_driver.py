@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from child_processes import children
+from held_runs import held
 from left_help import check_and_clean
-from own_rounds import held
 from runs_help import cancer, files_below, make_job, slow_channel
 
 from lambdaml_core.errors import WorkerFailed

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_rounds import held
+from held_runs import held
 from priced_help import Blind, Polled, serve
 from runs_help import cancer, make_job
 

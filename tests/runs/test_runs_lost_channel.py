@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_rounds import own_rounds
+from held_runs import own_rounds
 from runs_help import cancer, keys_of, make_job, scratch_of
 
 from lambdaml_core.errors import NotSupported, WorkerFailed

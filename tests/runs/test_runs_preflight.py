@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_rounds import held
+from held_runs import held
 from priced_help import serve
 from runs_help import cancer, files_below, keys_of, make_job, write_libsvm
 

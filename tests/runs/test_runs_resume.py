@@ -13,7 +13,7 @@ from typing import Any
 
 import left_help
 import pytest
-from own_rounds import Gate, held
+from held_runs import Gate, held
 from runs_help import ROOT, cancer, make_job, scratch_of, slow_channel
 
 from lambdaml_core.errors import RunCancelled, RunError, RunNotFound, WorkerFailed

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_rounds import Gate, held
+from held_runs import Gate, held
 from workers_help import RUN, Run
 
 from lambdaml_core.provider import processes

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from held_runs import held
 from numpy.typing import NDArray
 
 from lambdaml_core.cli import main
@@ -25,6 +26,7 @@ from lambdaml_core.run.records.records import RunRecord
 SIZE = 3
 FEATURES = 30
 ROUNDS = 20
+OPTIMIZER: dict[str, Any] = {"name": "ga_sgd", "learning_rate": 0.3, "momentum": 0.9}
 EVERY = 10
 """Rounds from one checkpoint to the next in runs that are harmed."""
 
@@ -48,7 +50,7 @@ def make_job(store: str, channel: str | None, **keys: Any) -> Job:
         "provider": "inline",
         "batch_size": 64,
         "rounds": ROUNDS,
-        "optimizer": {"name": "ga_sgd", "learning_rate": 0.3, "momentum": 0.9},
+        "optimizer": OPTIMIZER,
     }
     return Job.from_mapping(values | keys)
 
@@ -102,16 +104,20 @@ SOON: dict[str, Any] = {"recovery": {"restarts": 1}}
 
 
 def harmed(store: str, channel: str, harm: Callable[[], None], *, features: int = FEATURES, **keys: Any) -> RunRecord:
-    """Run a long job, and do this once when it has a checkpoint."""
-    waiting = [harm]
+    """Run a long job, and do this once when it has a checkpoint; its ranks wait for that half-way."""
+    optimizer = {**keys.pop("optimizer", OPTIMIZER), "name": "own_ga_sgd"}
+    with tempfile.TemporaryDirectory() as folder, held(Path(folder), LONG["rounds"] // 2) as gate:
+        waiting = [harm]
 
-    def on_event(event: Mapping[str, Any]) -> None:
-        if event["event"] == "progress" and event["round"] > EVERY and waiting:
-            waiting.pop()()
+        def on_event(event: Mapping[str, Any]) -> None:
+            if event["event"] == "progress" and event["round"] > 2 * EVERY and waiting:
+                try:
+                    waiting.pop()()
+                finally:
+                    gate.let_go()
 
-    record = run_job(make_job(store, channel, **LONG | keys), arrays=points(features), on_event=on_event)
-    assert not waiting, "the run was over too soon to be harmed"
-    return record
+        job = make_job(store, channel, optimizer=optimizer, code=gate.code, **LONG | keys)
+        return run_job(job, arrays=points(features), on_event=on_event)
 
 
 def one_line(error: LambdaMLError, *secrets: str) -> str:

@@ -256,7 +256,7 @@ def main() -> None:
     try:
         if "job" in what:
             run_job(Job.from_mapping(what["job"]), run=what["run"])
-        else:
+        elif read_run(what["store"], what["run"])["status"] != "succeeded":  # as the one that was killed left it
             resume_run(what["store"], what["run"])
     except LambdaMLError as e:
         sys.exit(e.message)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from lambdaml_core.comm.exchange import FOREVER, SlotExchange
 from lambdaml_core.comm.slots import durable
 from lambdaml_core.errors import ResultLost, RunError
 from lambdaml_core.models.base import total_score
-from lambdaml_core.optim.asynchronous import SupportsExchange
+from lambdaml_core.optim.asynchronous import SupportsExchange, clocks_behind
 from lambdaml_core.optim.base import State, Worker
 from lambdaml_core.provider.base import WorkerRef
 from lambdaml_core.run.records.slots import kept_key
@@ -82,9 +82,14 @@ class ControlledExchange:
         return sum(self._inner.clocks)
 
     @property
+    def finished(self) -> Collection[int]:
+        """As :attr:`Exchange.finished`."""
+        return self._inner.finished
+
+    @property
     def ended(self) -> bool:
         """Whether all have published their last."""
-        return len(self._inner.finished) == self.size
+        return len(self.finished) == self.size
 
     @property
     def reason(self) -> str:
@@ -138,7 +143,7 @@ class ControlledExchange:
         clocks = self._timed(lambda: self._inner.merge(everything, min_clock=FOREVER if last else min_clock))
         self._reason = int(memory[0])
         if self._published and not last:
-            behind = [max(0, self.clock - c) for rank, c in enumerate(clocks) if rank != self.rank]
+            behind = clocks_behind(self, self.rank, clocks)
             self._staleness[:2] += sum(behind) / len(behind), 1
             self._staleness[2] = max(self._staleness[2], *behind)
         self._published = False
