@@ -122,13 +122,15 @@ class _Child:
     def events(self) -> Iterator[Event]:
         """All events until it has ended; one that is silent for too long is ended, and says where it was."""
         heard = time.monotonic()
+        ended = False
         while True:
             try:
                 event = self._events.get(timeout=_LOOK_S)
             except queue.Empty:
-                if self._has_ended():
+                if ended:
                     return  # and something that it has started holds its output
-                if time.monotonic() - heard > self._silent_s:
+                ended = self._has_ended()  # what it said last may not have been read yet
+                if not ended and time.monotonic() - heard > self._silent_s:
                     self._process.send_signal(signal.SIGABRT)
                 continue
             if event is None:

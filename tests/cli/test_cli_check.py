@@ -6,19 +6,22 @@ import contextlib
 import json
 import os
 import pty
+import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import checked_storages
 import pytest
 from cli_help import ROOT, everything_in
 
-from lambdaml_core.cli import check, main
+from lambdaml_core.cli import check, checking, main
 from lambdaml_core.registry import default_registry
 from lambdaml_core.storage.base import StorageCaps
 from lambdaml_core.testing.base import laws_of
@@ -311,6 +314,34 @@ def test_suites_that_cannot_be_imported(
     assert error["code"] == "not_checked"
     assert "libfoo.so: cannot open" in error["message"]
     assert "lambdaml doctor" in error["hint"]
+
+
+class ReadLate:
+    """Gives nothing, in its time, before all is there: as where the machine has stood still meanwhile."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._all, self._asked = threading.Event(), False
+
+    def put(self, event: object) -> None:
+        self._queue.put(event)
+        if event is None:
+            self._all.set()
+
+    def get(self, timeout: float) -> object:
+        if not self._asked:
+            self._asked = True
+            self._all.wait()
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            raise queue.Empty
+        return self._queue.get(timeout=timeout)
+
+
+def test_what_a_process_said_before_its_end_is_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "queue", SimpleNamespace(SimpleQueue=ReadLate, Empty=queue.Empty))
+    assert checked(capsys, "ga_sgd", code=0)["verdict"] == "keeps"
 
 
 def test_a_terminal_is_told_which_law_is_tried() -> None:
