@@ -5,6 +5,7 @@ Every pytest of an environment that has LambdaML loads this, so it imports nothi
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import os
 import signal
@@ -21,6 +22,8 @@ GRACE_S = 10.0
 """How long a law that has hung may take to end by itself. Code that never comes back to Python cannot be interrupted:
 then the process ends, with the stacks of all threads."""
 
+_EXIT_S = 600.0  # for what is done at the exit of the process, once its threads have ended
+
 _stderr = pytest.StashKey[int]()
 _laws = pytest.StashKey[bool]()  # there are some
 _hung = pytest.StashKey[dict[type[Laws], str]]()  # the law of each suite that has hung
@@ -33,15 +36,32 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if config.stash.get(_laws, False):
-        threading.Thread(target=_end_with_the_main_thread, args=(config.stash[_stderr],), daemon=True).start()
+        _limit_the_end(config.stash[_stderr])
     else:
         os.close(config.stash[_stderr])
 
 
-def _end_with_the_main_thread(stderr: int) -> None:
-    """Threads that a plugin has left, and that are no daemons, would otherwise be waited for without end."""
-    threading.main_thread().join()
-    faulthandler.dump_traceback_later(GRACE_S, exit=True, file=stderr)
+def _limit_the_end(stderr: int) -> None:
+    """Threads that a plugin has left, and that are no daemons, would otherwise be waited for without end.
+
+    When they have ended, what was registered for the exit of the process is done, such as pytest's removal of old
+    folders, which may rightly take long.
+    """
+    lock, exits = threading.Lock(), threading.Event()
+
+    def limit_threads() -> None:
+        threading.main_thread().join()
+        with lock:
+            if not exits.is_set():
+                faulthandler.dump_traceback_later(GRACE_S, exit=True, file=stderr)
+
+    def limit_exit() -> None:
+        with lock:
+            exits.set()
+            faulthandler.dump_traceback_later(_EXIT_S, exit=True, file=stderr)
+
+    atexit.register(limit_exit)
+    threading.Thread(target=limit_threads, daemon=True).start()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -156,6 +156,13 @@ def test_a_hang_in_c_code_fails_the_law_where_there_are_other_processes(tmp_path
     assert "crashed while running 'test_author.py::TestHung::test_put_replaces'" in ran.stdout
 
 
+def test_what_takes_long_at_the_exit_of_the_process_is_no_hang(tmp_path: Path) -> None:
+    """Longer than a law that has hung may take to end, as pytest does where it removes many old files."""
+    at_exit = "\n    import atexit\n    atexit.register(threading.Event().wait, 3 * pytest_plugin.GRACE_S)\n"
+    ran = pytest_of_an_author(tmp_path, hung("pass") + at_exit, "-k", "test_put_replaces")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 QUICK = """
     import pytest
     from lambdaml_core.testing.storage import StorageLaws
