@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,14 +14,18 @@ import pytest
 from held_runs import Gate, held
 from hypothesis import given
 from hypothesis import strategies as st
-from runs_help import ROOT, files_below, keys_of, make_job, scratch_of, write_libsvm
+from runs_help import ROOT, cancer, files_below, keys_of, make_job, scratch_of, write_libsvm
 
 from lambdaml_core.errors import JobError, RunError
 from lambdaml_core.provider import processes
+from lambdaml_core.run.driver import chaos
 from lambdaml_core.run.driver.chaos import moments, run_chaos
+from lambdaml_core.run.driver.driver import run_job
 from lambdaml_core.run.driver.remote import clean
 from lambdaml_core.run.job import Job
+from lambdaml_core.run.records.attempts import run_end_key
 from lambdaml_core.run.records.records import list_runs
+from lambdaml_core.run.spec import DRIVER
 
 SLOW = os.environ.get("LAMBDAML_SLOW") == "1"
 FULL = [(optimizer, aggregators) for optimizer in ("ga_sgd", "ma_sgd") for aggregators in (1, 4)]
@@ -119,6 +125,21 @@ def test_a_run_that_is_over_before_all_kills_were_made(tmp_path: Path) -> None:
         run_chaos(job, 40)
     assert e.value.hint == "give it more rounds or epochs, or make fewer kills"
     nothing_is_left(tmp_path / "store")
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_driver_that_was_killed_at_the_very_end(ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it had written down how the run ended, or after."""
+    store = (tmp_path / "store").as_uri()
+    run = run_job(make_job(store, workers=2, rounds=3), arrays=cancer())["run"]
+    records = tmp_path / "store" / "runs" / run
+    (records / DRIVER).unlink()  # it lives, here
+    end = records / run_end_key(0)
+    if not ended:
+        end.unlink()
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"store": store, "run": run})))
+    chaos.main()
+    assert json.loads(end.read_bytes())["status"] == "succeeded"
 
 
 @pytest.mark.parametrize(

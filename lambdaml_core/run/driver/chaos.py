@@ -25,10 +25,10 @@ from lambdaml_core.run.driver.plan import make_plan
 from lambdaml_core.run.driver.remote import cancel_run
 from lambdaml_core.run.driver.resume import resume_run
 from lambdaml_core.run.job import Job
-from lambdaml_core.run.records.attempts import newest_generation
+from lambdaml_core.run.records.attempts import newest_generation, run_end_key
 from lambdaml_core.run.records.ranks import read_processes
 from lambdaml_core.run.records.records import RunRecord, read_run
-from lambdaml_core.run.spec import run_store
+from lambdaml_core.run.spec import get_all_json, run_store
 from lambdaml_core.run.worker.asynchronous import is_asynchronous
 from lambdaml_core.storage import open_storage
 
@@ -256,10 +256,18 @@ def main() -> None:
     try:
         if "job" in what:
             run_job(Job.from_mapping(what["job"]), run=what["run"])
-        elif read_run(what["store"], what["run"])["status"] != "succeeded":  # as the one that was killed left it
+        elif not _has_succeeded(what["store"], what["run"]):
             resume_run(what["store"], what["run"])
     except LambdaMLError as e:
         sys.exit(e.message)
+
+
+def _has_succeeded(store: str, run: str) -> bool:
+    """Whether the driver that was killed had done all but exit."""
+    with contextlib.closing(open_storage(store)) as root:
+        mine = run_store(root, run)
+        ends = get_all_json(mine, [run_end_key(newest_generation(mine))])
+    return any(end["status"] == "succeeded" for end in ends.values())
 
 
 if __name__ == "__main__":
