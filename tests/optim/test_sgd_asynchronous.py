@@ -18,6 +18,7 @@ from lambdaml_core.comm.base import Arrays
 from lambdaml_core.comm.engine import Engine
 from lambdaml_core.errors import RunError
 from lambdaml_core.models.logistic import LogisticRegression
+from lambdaml_core.optim.asynchronous import clocks_behind
 from lambdaml_core.optim.base import Optimizer, State, Worker
 from lambdaml_core.optim.ga_sgd import GASGD
 from lambdaml_core.optim.ma_sgd import MASGD
@@ -199,3 +200,10 @@ def test_what_diverges_says_so() -> None:
     s.private["sum"][3] = 0
     with pytest.raises(RunError, match="training diverged"):
         optimizer.round(w, s)
+
+
+@pytest.mark.parametrize(("finished", "behind"), [(set(), [2, 4]), ({2}, [2]), ({1, 2}, [0])])
+def test_who_has_finished_is_behind_nobody(finished: set[int], behind: list[int]) -> None:
+    exchange = BoardExchange(Board(meet=False), 0)
+    exchange.finished = finished
+    assert clocks_behind(exchange, 0, [5, 3, 1]) == behind
