@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit_storages import kit_url
+from still_clock import Clock
 
 from lambdaml_core.builtin import FaultOptions
 from lambdaml_core.errors import KeyNotFound, OptionError, PluginNotInstalled, StorageUnavailable, UnknownPlugin
@@ -131,25 +132,6 @@ def test_capabilities_say_what_is_no_longer_promised(tmp_path: Path) -> None:
 
 
 # --- a network -------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """Time that passes while somebody sleeps, and never else."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-    def took(self, work: Callable[[], object]) -> float:
-        """Seconds."""
-        began = self.now
-        with contextlib.suppress(KeyNotFound):
-            work()
-        return self.now - began
 
 
 @pytest.fixture

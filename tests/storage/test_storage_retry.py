@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import pytest
+from still_clock import Clock
 
 from lambdaml_core.errors import KeyNotFound, RunCancelled, StorageDenied, StorageFull, StorageUnavailable
 from lambdaml_core.options import NoOptions
@@ -74,18 +75,6 @@ def test_the_answer_is_that_of_the_try_that_succeeds() -> None:
     storage.put("k", [b"there"])
     assert Retry(storage).get("k") == b"there"
     assert storage.asked == 5
-
-
-class Clock:
-    """Time that passes while somebody sleeps, and never else."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def test_after_the_deadline_the_last_error_is_raised_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
